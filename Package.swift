@@ -1,0 +1,54 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+    name: "postgres-swift",
+    products: [
+        .library(name: "Postgres", targets: ["Postgres"]),
+        .library(name: "PostgresUpsert", targets: ["PostgresUpsert"]),
+        .library(name: "PostgresTesting", targets: ["PostgresTesting"]),
+    ],
+    targets: [
+        // System interfaces: epoll and sockets; OpenSSL (Debian: libssl-dev). Header-only, no logic.
+        .systemLibrary(name: "CPostgresSystem"),
+        .systemLibrary(name: "CPostgresOpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+
+        // Bytes in, events out; no socket, clock or lock.
+        .target(name: "PostgresProtocol", dependencies: ["CPostgresOpenSSL"]),
+        // Sockets, the event loop and TLS; no word of PostgreSQL.
+        .target(name: "PostgresTransport", dependencies: ["CPostgresOpenSSL", "CPostgresSystem"]),
+        // Connections, queries, rows, codecs.
+        .target(name: "Postgres", dependencies: ["PostgresProtocol", "PostgresTransport"]),
+        // Typed INSERT ... ON CONFLICT over the public API of Postgres only.
+        .target(name: "PostgresUpsert", dependencies: ["Postgres"]),
+        // A private throwaway server and a scripted mock server, for tests.
+        .target(name: "PostgresTesting", dependencies: ["PostgresProtocol", "CPostgresOpenSSL", "CPostgresSystem"]),
+
+        .testTarget(name: "PostgresProtocolTests", dependencies: ["PostgresProtocol"]),
+        .testTarget(
+            name: "PostgresTransportTests", dependencies: ["PostgresTransport", "CPostgresOpenSSL", "CPostgresSystem"]),
+        .testTarget(
+            name: "PostgresTests",
+            dependencies: ["Postgres", "PostgresProtocol", "PostgresTransport", "PostgresTesting"]),
+        .testTarget(name: "PostgresUpsertTests", dependencies: ["PostgresUpsert", "Postgres"]),
+        .testTarget(name: "PostgresTestingTests", dependencies: ["PostgresTesting", "PostgresProtocol"]),
+        .testTarget(
+            name: "PostgresIntegrationTests",
+            dependencies: ["Postgres", "PostgresUpsert", "PostgresTesting"],
+            path: "IntegrationTests/PostgresIntegrationTests"),
+    ],
+    swiftLanguageModes: [.v6]
+)
+
+// One loop sets the language for every Swift target.
+for target in package.targets where target.type != .system {
+    target.swiftSettings =
+        (target.swiftSettings ?? []) + [
+            .enableUpcomingFeature("ExistentialAny"),
+            .enableUpcomingFeature("InternalImportsByDefault"),
+            .enableUpcomingFeature("MemberImportVisibility"),
+            .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+            .enableUpcomingFeature("InferIsolatedConformances"),
+            .treatAllWarnings(as: .error),
+        ]
+}
