@@ -17,16 +17,12 @@ struct BoolTests {
             ([0x74, 0x72], .text), ([0x54], .text),
         ] as [([UInt8], PostgresFormat)])
     func otherBytesAreRefused(bytes: [UInt8], format: PostgresFormat) {
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded(bytes, .bool, format, as: Bool.self) }
-                == .cannotDecode)
+        #expect(refusal(bytes, .bool, format, as: Bool.self) == .cannotDecode)
     }
 
     @Test func otherTypesAreAMismatch() {
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded([1], .int2, .binary, as: Bool.self) }
-                == .typeMismatch)
-        #expect(code { () throws(PostgresError) in _ = try decoded("t", .text, as: Bool.self) } == .typeMismatch)
+        #expect(refusal([1], .int2, .binary, as: Bool.self) == .typeMismatch)
+        #expect(refusal("t", .text, as: Bool.self) == .typeMismatch)
     }
 
     @Test func nullIsRefusedUnlessTheTypeIsOptional() throws {

@@ -35,6 +35,22 @@ func code(_ body: () throws(PostgresError) -> Void) -> PostgresError.Code? {
     }
 }
 
+/// The code with which a value is refused; nil when it is read.
+func refusal<Value: PostgresDecodable>(
+    _ bytes: [UInt8], _ type: PostgresType, _ format: PostgresFormat, as: Value.Type
+) -> PostgresError.Code? {
+    code { () throws(PostgresError) in _ = try decoded(bytes, type, format, as: Value.self) }
+}
+
+func refusal<Value: PostgresDecodable>(_ text: String, _ type: PostgresType, as: Value.Type) -> PostgresError.Code? {
+    refusal([UInt8](text.utf8), type, .text, as: Value.self)
+}
+
+/// The code with which a value refuses to be sent; nil when it is written.
+func refusal<Value: PostgresEncodable>(of value: Value) -> PostgresError.Code? {
+    code { () throws(PostgresError) in _ = try encoded(value) }
+}
+
 /// SplitMix64: the same values on every run.
 struct SeededGenerator: RandomNumberGenerator {
     var state: UInt64

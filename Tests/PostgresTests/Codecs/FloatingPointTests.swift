@@ -41,38 +41,28 @@ struct FloatingPointTests {
         "-1e400", "1,5", "١",
     ])
     func textThatIsNoNumberIsRefused(text: String) {
-        #expect(code { () throws(PostgresError) in _ = try decoded(text, .float8, as: Double.self) } == .cannotDecode)
-        #expect(code { () throws(PostgresError) in _ = try decoded(text, .float4, as: Float.self) } == .cannotDecode)
+        #expect(refusal(text, .float8, as: Double.self) == .cannotDecode)
+        #expect(refusal(text, .float4, as: Float.self) == .cannotDecode)
     }
 
     @Test func aFloatDoesNotOverflowToInfinity() {
-        #expect(code { () throws(PostgresError) in _ = try decoded("1e39", .float4, as: Float.self) } == .cannotDecode)
+        #expect(refusal("1e39", .float4, as: Float.self) == .cannotDecode)
     }
 
     @Test func aWrongLengthIsRefused() {
         for count in [0, 3, 5, 7, 9] {
             let bytes = [UInt8](repeating: 0, count: count)
-            #expect(
-                code { () throws(PostgresError) in _ = try decoded(bytes, .float8, .binary, as: Double.self) }
-                    == .cannotDecode)
-            #expect(
-                code { () throws(PostgresError) in _ = try decoded(bytes, .float4, .binary, as: Double.self) }
-                    == .cannotDecode)
-            #expect(
-                code { () throws(PostgresError) in _ = try decoded(bytes, .float4, .binary, as: Float.self) }
-                    == .cannotDecode)
+            #expect(refusal(bytes, .float8, .binary, as: Double.self) == .cannotDecode)
+            #expect(refusal(bytes, .float4, .binary, as: Double.self) == .cannotDecode)
+            #expect(refusal(bytes, .float4, .binary, as: Float.self) == .cannotDecode)
         }
     }
 
     @Test func otherTypesAreAMismatch() {
         let zeros = [UInt8](repeating: 0, count: 8)
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded(zeros, .int8, .binary, as: Double.self) }
-                == .typeMismatch)
-        #expect(code { () throws(PostgresError) in _ = try decoded("1", .numeric, as: Double.self) } == .typeMismatch)
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded(zeros, .float8, .binary, as: Float.self) }
-                == .typeMismatch)
+        #expect(refusal(zeros, .int8, .binary, as: Double.self) == .typeMismatch)
+        #expect(refusal("1", .numeric, as: Double.self) == .typeMismatch)
+        #expect(refusal(zeros, .float8, .binary, as: Float.self) == .typeMismatch)
     }
 
     @Test func whatIsEncodedIsDecoded() throws {

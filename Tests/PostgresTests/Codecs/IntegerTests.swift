@@ -48,10 +48,9 @@ struct IntegerTests {
 
     @Test func narrowingIsCheckedAtTheBoundaries() throws {
         func reads<Value: PostgresDecodable & FixedWidthInteger>(_ number: Int64, _: Value.Type) -> Bool {
-            let binary = code { () throws(PostgresError) in
-                _ = try decoded(try encoded(number), .int8, .binary, as: Value.self)
-            }
-            let text = code { () throws(PostgresError) in _ = try decoded("\(number)", .int8, as: Value.self) }
+            let bytes = withUnsafeBytes(of: number.bigEndian) { [UInt8]($0) }
+            let binary = refusal(bytes, .int8, .binary, as: Value.self)
+            let text = refusal("\(number)", .int8, as: Value.self)
             #expect(binary == text)
             #expect(binary == nil || binary == .cannotDecode)
             return binary == nil
@@ -67,9 +66,7 @@ struct IntegerTests {
     @Test func anOIDAbove2To31IsPositive() throws {
         #expect(try decoded([255, 255, 255, 255], .oid, .binary, as: Int.self) == 4_294_967_295)
         #expect(try decoded("4294967295", .oid, as: UInt32.self) == .max)
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded([128, 0, 0, 0], .oid, .binary, as: Int32.self) }
-                == .cannotDecode)
+        #expect(refusal([128, 0, 0, 0], .oid, .binary, as: Int32.self) == .cannotDecode)
     }
 
     @Test(arguments: [
@@ -77,28 +74,22 @@ struct IntegerTests {
         "99999999999999999999", "18446744073709551616", "٣", "1\0",
     ])
     func textThatIsNoIntegerIsRefused(text: String) {
-        #expect(code { () throws(PostgresError) in _ = try decoded(text, .int8, as: Int.self) } == .cannotDecode)
+        #expect(refusal(text, .int8, as: Int.self) == .cannotDecode)
     }
 
     @Test(arguments: [PostgresType.int2, .int4, .int8, .oid])
     func aWrongLengthIsRefused(type: PostgresType) {
         for count in [0, 1, 3, 5, 6, 7, 9, 16] {
             let bytes = [UInt8](repeating: 0, count: count)
-            #expect(
-                code { () throws(PostgresError) in _ = try decoded(bytes, type, .binary, as: Int.self) }
-                    == .cannotDecode)
-            #expect(
-                code { () throws(PostgresError) in _ = try decoded(bytes, type, .binary, as: Int16.self) }
-                    == .cannotDecode)
+            #expect(refusal(bytes, type, .binary, as: Int.self) == .cannotDecode)
+            #expect(refusal(bytes, type, .binary, as: Int16.self) == .cannotDecode)
         }
     }
 
     @Test(arguments: [PostgresType.text, .bool, .float8, .numeric, .timestamptz, PostgresType(oid: 0)])
     func otherTypesAreAMismatch(type: PostgresType) {
         for format in [PostgresFormat.text, .binary] {
-            #expect(
-                code { () throws(PostgresError) in _ = try decoded([0, 0, 0, 1], type, format, as: Int32.self) }
-                    == .typeMismatch)
+            #expect(refusal([0, 0, 0, 1], type, format, as: Int32.self) == .typeMismatch)
         }
     }
 

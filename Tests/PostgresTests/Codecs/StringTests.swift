@@ -26,24 +26,18 @@ struct StringTests {
     @Test(arguments: [PostgresType.int4, .timestamptz, .numeric, .uuid, .bytea, PostgresType(oid: 90_000)])
     func anyTypeIsReadInTextForm(type: PostgresType) throws {
         #expect(try decoded("whatever", type, as: String.self) == "whatever")
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded([65], type, .binary, as: String.self) }
-                == .typeMismatch)
+        #expect(refusal([65], type, .binary, as: String.self) == .typeMismatch)
     }
 
     @Test func binaryJSONBIsReadBehindItsVersion() throws {
         #expect(try decoded([1, 0x7B, 0x7D], .jsonb, .binary, as: String.self) == "{}")
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded([2, 0x7B, 0x7D], .jsonb, .binary, as: String.self) }
-                == .cannotDecode)
-        #expect(
-            code { () throws(PostgresError) in _ = try decoded([], .jsonb, .binary, as: String.self) }
-                == .cannotDecode)
+        #expect(refusal([2, 0x7B, 0x7D], .jsonb, .binary, as: String.self) == .cannotDecode)
+        #expect(refusal([], .jsonb, .binary, as: String.self) == .cannotDecode)
     }
 
     @Test(arguments: ["\0", "a\0", "\0a", "a string longer than sixteen bytes, \0 inside"])
     func aZeroByteIsNotSent(text: String) {
-        #expect(code { () throws(PostgresError) in _ = try encoded(text) } == .invalidArgument)
+        #expect(refusal(of: text) == .invalidArgument)
     }
 
     @Test(
@@ -53,9 +47,7 @@ struct StringTests {
         ] as [[UInt8]])
     func bytesThatAreNotUTF8AreRefused(bytes: [UInt8]) {
         for format in [PostgresFormat.text, .binary] {
-            #expect(
-                code { () throws(PostgresError) in _ = try decoded(bytes, .text, format, as: String.self) }
-                    == .cannotDecode)
+            #expect(refusal(bytes, .text, format, as: String.self) == .cannotDecode)
         }
     }
 
