@@ -20,7 +20,9 @@ enum Resolver {
         }
     }
 
-    private static func lookUp(_ host: String, _ port: UInt16, _ flags: Int32) -> Result<[SocketAddress], TransportError> {
+    private static func lookUp(
+        _ host: String, _ port: UInt16, _ flags: Int32
+    ) -> Result<[SocketAddress], TransportError> {
         var hints = addrinfo()
         hints.ai_family = AF_UNSPEC
         hints.ai_socktype = Int32(bitPattern: SOCK_STREAM.rawValue)

@@ -27,7 +27,8 @@ package final class Socket: Sendable {
     package func send(_ bytes: UnsafeRawBufferPointer) throws(TransportError) -> Int {
         while true {
             // Never SIGPIPE: the process's signal dispositions are not ours to change.
-            let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+            let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
+            let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, flags)
             if count >= 0 { return count }
             let reason = errno
             if reason == EAGAIN || reason == EWOULDBLOCK { return 0 }

@@ -15,16 +15,18 @@ package struct SocketAddress: Sendable, Hashable {
         guard !text.contains(0) else { throw .invalidAddress("the path of the Unix socket holds a zero byte") }
         guard text.count < capacity else {
             throw .invalidAddress(
-                "the path of the Unix socket is \(text.count) bytes long, at most \(capacity - 1) are possible: \(path)")
+                "the path of the Unix socket has \(text.count) bytes, at most \(capacity - 1) are possible: \(path)")
         }
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: text) }
         bytes = withUnsafeBytes(of: &address) { Array($0) }
     }
 
-    /// The address of the peer, or of this end.
-    init?(of descriptor: Int32, _ call: (Int32, UnsafeMutablePointer<sockaddr>?, UnsafeMutablePointer<socklen_t>?) -> Int32)
-    {
+    /// What `getsockname` or `getpeername` says of a socket.
+    init?(
+        of descriptor: Int32,
+        _ call: (Int32, UnsafeMutablePointer<sockaddr>?, UnsafeMutablePointer<socklen_t>?) -> Int32
+    ) {
         var storage = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let result = withUnsafeMutablePointer(to: &storage) { pointer in
@@ -44,7 +46,8 @@ package struct SocketAddress: Sendable, Hashable {
     /// Lends the address to a system call.
     func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>?, socklen_t) -> Result) -> Result {
         bytes.withUnsafeBytes { buffer in
-            body(buffer.baseAddress?.assumingMemoryBound(to: sockaddr.self), socklen_t(truncatingIfNeeded: buffer.count))
+            let address = buffer.baseAddress?.assumingMemoryBound(to: sockaddr.self)
+            return body(address, socklen_t(truncatingIfNeeded: buffer.count))
         }
     }
 }
