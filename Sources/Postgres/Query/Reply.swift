@@ -10,6 +10,16 @@ struct Reply: Sendable {
     @usableFromInline var rowCount = 0
     @usableFromInline var affected = 0
     @usableFromInline var error: PostgresError?
+    /// The first eight bytes of the command tag.
+    var tag: UInt64 = 0
+    var retry = Retry.none
+
+    /// How a statement that failed is worth sending once more.
+    enum Retry: Sendable {
+        case none
+        case unnamed
+        case stringsAsText
+    }
 
     @usableFromInline
     init(error: PostgresError? = nil) { self.error = error }
