@@ -63,7 +63,7 @@ extension ConnectionCore {
                 switch try inbound.next() {
                 case .needsBytes: return outcome
                 case .needsRequest(let tag):
-                    guard beginHead() else { throw ProtocolError.unexpectedMessage(tag: tag, while: "nothing is in flight") }
+                    guard beginHead() else { throw ProtocolError.unexpectedMessage(tag, while: "nothing is in flight") }
                 case .finished:
                     if let reply = finishHead(wanted) { outcome.reply = reply }
                 case .statementFinished:
@@ -75,8 +75,8 @@ extension ConnectionCore {
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
                 case .notice, .notification: break
-                case .farewell(let box):
-                    state.withLock { $0.farewell = PostgresError(box.report, outcome: .unknown, sql: nil) }
+                case .farewell(let report):
+                    state.withLock { $0.farewell = PostgresError(report, outcome: .unknown, sql: nil) }
                 }
             }
         } catch {
@@ -88,7 +88,7 @@ extension ConnectionCore {
 
     private func parameterChanged(_ parameter: ParameterStatus) throws(ProtocolError) {
         if parameter.name == "client_encoding", parameter.value != "UTF8" {
-            throw .malformed("ParameterStatus", "client_encoding became \(parameter.value); this client speaks UTF8 only")
+            throw .clientEncoding(parameter.value)
         }
         state.withLock { state in
             // A bound, so that a hostile server cannot fill the memory.
@@ -203,10 +203,10 @@ extension ConnectionCore {
         var failure: PostgresError?
         switch result.failure {
         case nil: break
-        case .rejected(let box):
-            failure = PostgresError(box.report, outcome: .rejected, sql: request.statement?.key.text)
+        case .rejected(let report):
+            failure = PostgresError(report, outcome: .rejected, sql: request.statement?.key.text)
             if request.parts.contains(.executes), request.parts.contains(.syncs), result.status == .idle {
-                reply.retry = retry(after: box.report, request)
+                reply.retry = retry(after: report, request)
             }
         case .aborted:
             failure = PostgresError(
@@ -235,10 +235,10 @@ extension ConnectionCore {
                 } else {
                     state.outbound.statements.remove(statement)
                 }
-            } else if case .rejected(let box) = result.failure {
-                if box.report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
+            } else if case .rejected(let report) = result.failure {
+                if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
                     state.outbound.statements.remove(statement)
-                } else if isStalePlan(box.report) {
+                } else if isStalePlan(report) {
                     state.outbound.statements.evict(statement)
                 }
             }
@@ -268,10 +268,7 @@ extension ConnectionCore {
             guard state.queue.count == 1, state.closed == nil else { return false }
             if case .flight(let flight) = head?.collector, flight.items.count > 1 { return false }
             let start = state.pending.count
-            _ = try? state.pending.message(UInt8(ascii: "f")) { writer throws(EncodingError) in
-                try writer.write(zeroTerminated: "COPY was not asked for", "reason")
-            }
-            if resync { _ = state.outbound.sync(into: &state.pending) }
+            guard (try? state.outbound.refuseCopy(resync: resync, into: &state.pending)) != nil else { return false }
             state.encodedBytes &+= state.pending.count &- start
             return true
         }

@@ -97,8 +97,8 @@ struct ConnectionState: ~Copyable, Sendable {
             var request = try outbound.execute(
                 statement, parse: parse, sync: sync,
                 Outbound.Parameters(
-                    count: storage.sealed.pointee.parameters, formatCodes: known.formatCodes, cells: storage.cells),
-                Outbound.ResultFormatCodes(binary: formats.binary, count: formats.count), into: &pending)
+                    count: storage.sealed.pointee.parameters, formats: known.parameterFormats, cells: storage.cells),
+                formats.codes, into: &pending)
             encodedBytes &+= pending.count &- start
             request.rowByteLimit = rowByteLimit
             return request
@@ -134,6 +134,9 @@ extension PostgresError {
         case .tooMany(let what, let count):
             message = "\(count) \(what); the protocol takes 65,535"
             hint = "pass an array: = ANY(\\(values)), or unnest"
+        case .formatCount(let count, let values): message = "\(count) format codes for \(values) values"
+        case .emptyName(let what): message = "\(what) is empty"
+        case .invalidKeyLength(let count): message = "a cancellation key of \(count) bytes"
         }
         self.init(code: .invalidArgument, message: message, outcome: .notSent, sql: sql, hint: hint)
     }

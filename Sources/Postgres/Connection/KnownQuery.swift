@@ -12,8 +12,7 @@ final class KnownQuery: @unchecked Sendable {
     private let texts: [String]
     private let declaredTypes: [UInt32]
     private let sql: [UInt8]
-    /// Format codes of the parameters behind their count, as Bind wants them.
-    let formatCodes: [UInt8]
+    let parameterFormats: FormatCodes
     /// Whether strings are declared as text, because the server could not infer their type.
     var typesStringsAsText = false {
         didSet { statement = nil }
@@ -29,15 +28,13 @@ final class KnownQuery: @unchecked Sendable {
         sql = Array(query.sql.utf8)
         let parameters = segments.filter { $0.kind == .parameter }
         declaredTypes = parameters.map(\.word)
-        formatCodes = KnownQuery.codes(parameters.map { UInt16($0.address == 0 ? 0 : 1) })
+        parameterFormats = KnownQuery.codes(parameters.map { $0.address == 0 ? .text : .binary })
     }
 
-    /// One code when all are the same, else one each. The server takes no code at all as text for all.
-    private static func codes(_ formats: [UInt16]) -> [UInt8] {
-        func bytes(_ value: UInt16) -> [UInt8] { [UInt8(value >> 8), UInt8(truncatingIfNeeded: value)] }
-        guard let first = formats.first else { return bytes(0) }
-        if formats.allSatisfy({ $0 == first }) { return first == 0 ? bytes(0) : bytes(1) + bytes(1) }
-        return bytes(UInt16(truncatingIfNeeded: formats.count)) + formats.flatMap(bytes)
+    /// One code when all are the same, else one each.
+    private static func codes(_ formats: [Format]) -> FormatCodes {
+        guard let first = formats.first else { return .none }
+        return formats.allSatisfy { $0 == first } ? .all(first) : .each(formats)
     }
 
     var key: StatementKey {

@@ -27,7 +27,7 @@ package struct Inbound: ~Copyable, Sendable {
         case notification(NotificationResponse)
         case parameter(ParameterStatus)
         /// An error that answers no request: the server is about to close the connection.
-        case farewell(StatementResult.ErrorBox)
+        case farewell(ServerReport)
     }
 
     private enum Phase {
@@ -46,7 +46,7 @@ package struct Inbound: ~Copyable, Sendable {
     }
 
     package var buffer: ReceiveBuffer
-    package var limits: MessageLimits
+    package var limits: MessageFramer.Limits
     /// Messages received so far.
     package private(set) var messageCount = 0
 
@@ -62,7 +62,7 @@ package struct Inbound: ~Copyable, Sendable {
     /// The block of the last reply; filled again if nobody holds it any more.
     private var spare: RowChunk?
 
-    package init(bufferCapacity: Int = 16384, limits: MessageLimits = MessageLimits()) {
+    package init(bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)) {
         buffer = ReceiveBuffer(capacity: bufferCapacity)
         self.limits = limits
     }
@@ -133,10 +133,9 @@ package struct Inbound: ~Copyable, Sendable {
                 return event
             }
             if phase == .idle {
-                if tag == UInt8(ascii: "E") {
-                    let report = try ServerReport(body: body)
+                if tag == BackendMessage.Tag.errorResponse, case .errorResponse(let report) = try BackendMessage(tag: tag, body: body) {
                     buffer.consume(size)
-                    return .farewell(.init(report))
+                    return .farewell(report)
                 }
                 return .needsRequest(tag: tag)
             }
@@ -148,67 +147,74 @@ package struct Inbound: ~Copyable, Sendable {
     }
 
     private func readAsynchronous(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
-        switch tag {
-        case UInt8(ascii: "N"): return .notice(try ServerReport(body: body))
-        case UInt8(ascii: "A"): return .notification(try NotificationResponse(body: body))
-        case UInt8(ascii: "S"): return .parameter(try ParameterStatus(body: body))
+        guard
+            tag == BackendMessage.Tag.noticeResponse || tag == BackendMessage.Tag.notificationResponse
+                || tag == BackendMessage.Tag.parameterStatus
+        else { return nil }
+        switch try BackendMessage(tag: tag, body: body) {
+        case .noticeResponse(let report): return .notice(report)
+        case .notificationResponse(let notification): return .notification(notification)
+        case .parameterStatus(let parameter): return .parameter(parameter)
         default: return nil
         }
     }
 
-    /// One message of the current reply.
+    /// One message of the current reply. The frequent ones need no payload; the others are decoded.
     private mutating func read(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
-        if tag == UInt8(ascii: "E") { return try readError(body) }
         switch (phase, tag) {
-        case (.closing, UInt8(ascii: "3")):
+        case (.binding, BackendMessage.Tag.bindComplete):
             try empty(tag, body)
+            phase = .rows
+            return nil
+        case (.rows, BackendMessage.Tag.commandComplete):
+            try readTag(body)
+            return executed()
+        case (.syncing, BackendMessage.Tag.readyForQuery):
+            return try readReady(tag, body)
+        default:
+            return try readSeldom(tag, body)
+        }
+    }
+
+    private mutating func readReady(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event {
+        var reader = ByteReader(body, message: tag)
+        result.status = try TransactionStatus(&reader)
+        try reader.finish()
+        groupFailed = false
+        return finish()
+    }
+
+    private mutating func readSeldom(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
+        switch (phase, try BackendMessage(tag: tag, body: body)) {
+        case (_, .errorResponse(let report)): return try failed(report)
+        case (.closing, .closeComplete):
             closesLeft &-= 1
             enterNextPhase()
-        case (.parsing, UInt8(ascii: "1")):
-            try empty(tag, body)
+        case (.parsing, .parseComplete):
             result.isParsed = true
             phase = request.parts.contains(.describes) ? .describingParameters : .binding
             enterBinding()
-        case (.describingParameters, UInt8(ascii: "t")):
-            parameterTypes = try ParameterDescription(body: body).typeOIDs
+        case (.describingParameters, .parameterDescription(let description)):
+            parameterTypes = description.types
             phase = .describingRows
-        case (.describingRows, UInt8(ascii: "T")):
-            described(try RowDescription(body: body))
-        case (.describingRows, UInt8(ascii: "n")):
-            try empty(tag, body)
-            described(nil)
-        case (.binding, UInt8(ascii: "2")):
-            try empty(tag, body)
-            phase = .rows
-        case (.rows, UInt8(ascii: "C")):
-            try readTag(body)
-            return executed()
-        case (.rows, UInt8(ascii: "I")):
-            try empty(tag, body)
-            return executed()
-        case (.rows, UInt8(ascii: "s")):
-            try empty(tag, body)
-            return executed()
-        case (.syncing, UInt8(ascii: "Z")), (.skipping, UInt8(ascii: "Z")), (.simple, UInt8(ascii: "Z")):
-            result.status = try TransactionStatus(body: body)
-            groupFailed = false
-            return finish()
-        case (.simple, UInt8(ascii: "T")):
-            described(try RowDescription(body: body))
+        case (.describingRows, .rowDescription(let description)): described(description)
+        case (.describingRows, .noData): described(nil)
+        case (.rows, .emptyQueryResponse), (.rows, .portalSuspended): return executed()
+        case (.skipping, .readyForQuery), (.simple, .readyForQuery): return try readReady(tag, body)
+        case (.simple, .rowDescription(let description)):
+            result.description = StatementDescription(parameterTypes: [], rowDescription: description)
+            columnCount = description.columns.count
             phase = .simpleRows
-        case (.simple, UInt8(ascii: "C")), (.simpleRows, UInt8(ascii: "C")):
+        case (.simple, .commandComplete), (.simpleRows, .commandComplete):
             try readTag(body)
             phase = .simple
             return .statementFinished
-        case (.simple, UInt8(ascii: "I")):
-            try empty(tag, body)
-        case (.rows, UInt8(ascii: "G")), (.simple, UInt8(ascii: "G")):
+        case (.simple, .emptyQueryResponse): break
+        case (.rows, .copyInResponse), (.simple, .copyInResponse):
             result.failure = .copy
             return .refuseCopy(resync: phase == .rows)
-        case (.rows, UInt8(ascii: "H")), (.simple, UInt8(ascii: "H")):
-            result.failure = .copy
-        case (.rows, UInt8(ascii: "d")), (.simple, UInt8(ascii: "d")), (.rows, UInt8(ascii: "c")),
-            (.simple, UInt8(ascii: "c")):
+        case (.rows, .copyOutResponse), (.simple, .copyOutResponse): result.failure = .copy
+        case (.rows, .copyData), (.simple, .copyData), (.rows, .copyDone), (.simple, .copyDone):
             // The data of a COPY TO STDOUT that nobody asked for: read and thrown away.
             guard case .copy = result.failure else { throw unexpected(tag) }
         default: throw unexpected(tag)
@@ -216,13 +222,12 @@ package struct Inbound: ~Copyable, Sendable {
         return nil
     }
 
-    private mutating func readError(_ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
-        let report = try ServerReport(body: body)
-        if phase == .skipping { throw unexpected(UInt8(ascii: "E")) }
+    private mutating func failed(_ report: ServerReport) throws(ProtocolError) -> Event? {
+        if phase == .skipping { throw unexpected(BackendMessage.Tag.errorResponse) }
         if case .copy = result.failure {
             // The answer to our own CopyFail says less than "this was a COPY".
         } else {
-            result.failure = .rejected(StatementResult.ErrorBox(report))
+            result.failure = .rejected(report)
         }
         if phase == .simple || phase == .simpleRows {
             phase = .simple
@@ -230,6 +235,7 @@ package struct Inbound: ~Copyable, Sendable {
         }
         groupFailed = true
         if request.parts.contains(.syncs) {
+            // Behind the command's own end an error is the Sync's, and its ReadyForQuery follows all the same.
             phase = .skipping
             return nil
         }
@@ -278,24 +284,10 @@ package struct Inbound: ~Copyable, Sendable {
     }
 
     private mutating func readTag(_ body: UnsafeRawBufferPointer) throws(ProtocolError) {
-        guard let last = body.last, last == 0 else { throw .truncated("CommandComplete") }
-        var packed: UInt64 = 0
-        for index in 0..<min(8, body.count &- 1) { packed |= UInt64(body[index]) << (8 * UInt64(index)) }
-        result.tag = packed
-        // "INSERT 0 5", "UPDATE 7", "CREATE TABLE": the count is the last word, if that is a number.
-        var end = body.count &- 2
-        var factor = 1
-        var count = 0
-        while end >= 0, body[end] >= 48, body[end] <= 57 {
-            let (part, overflows) = Int(body[end] &- 48).multipliedReportingOverflow(by: factor)
-            let (sum, overflowsToo) = count.addingReportingOverflow(part)
-            if overflows || overflowsToo { throw .malformed("CommandComplete", "the count does not fit into 64 bits") }
-            count = sum
-            let (next, isLast) = factor.multipliedReportingOverflow(by: 10)
-            factor = isLast ? 0 : next
-            end &-= 1
-        }
-        result.affected = end >= 0 && body[end] == 32 ? count : 0
+        guard body.last == 0 else { throw .truncated(message: BackendMessage.Tag.commandComplete, offset: body.count) }
+        let text = UnsafeRawBufferPointer(rebasing: body.dropLast())
+        result.tag = StatementResult.packed(text)
+        result.affected = try CommandTag.affectedRows(text) ?? 0
     }
 
     /// Takes whole rows, as many as there are, in one piece; false when not even one is complete.
@@ -310,8 +302,9 @@ package struct Inbound: ~Copyable, Sendable {
             let length = Int32(bigEndian: row.loadUnaligned(fromByteOffset: 1, as: Int32.self))
             let size = try MessageFramer.judge(tag: UInt8(ascii: "D"), length: length, limits: limits)
             guard available &- offset >= size else { break }
-            guard DataRow.isWellFormed(row + 5, count: size &- 5, columns: columnCount) else {
-                throw .malformed("DataRow", "its cells do not agree with its length or with the \(columnCount) columns described")
+            let cells = try DataRow(validating: UnsafeRawBufferPointer(start: row + 5, count: size &- 5))
+            guard cells.columnCount == columnCount else {
+                throw .columnCount(described: columnCount, received: cells.columnCount)
             }
             offset &+= size
             rows &+= 1
@@ -360,5 +353,5 @@ package struct Inbound: ~Copyable, Sendable {
         guard body.isEmpty else { throw .trailingBytes(message: tag, count: body.count) }
     }
 
-    private func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag: tag, while: "\(phase)") }
+    private func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag, while: "\(phase)") }
 }

@@ -52,4 +52,6 @@ package struct StatementKey: Hashable, Sendable {
         self.sql = sql
         self.parameterTypes = parameterTypes
     }
+
+    package var text: String { String(decoding: sql, as: UTF8.self) }
 }

@@ -54,6 +54,9 @@ package struct StatementCache: ~Copyable, Sendable {
         if !statement.name.isEmpty { evicted.append(statement.name) }
     }
 
+    /// The names could not be closed after all.
+    package mutating func putBack(_ names: [[UInt8]]) { evicted += names }
+
     package mutating func takeEvicted() -> [[UInt8]] {
         defer { evicted = [] }
         return evicted

@@ -21,7 +21,7 @@ package struct StatementResult: Sendable {
 
     package enum Failure: Sendable {
         /// The server's ErrorResponse.
-        case rejected(ErrorBox)
+        case rejected(ServerReport)
         /// An earlier request of the same group failed; this one was skipped.
         case aborted
         /// More rows than the request's limit allows; they were read and thrown away.
@@ -30,19 +30,17 @@ package struct StatementResult: Sendable {
         case copy
     }
 
-    /// A report is large, and errors are rare: kept out of line.
-    package final class ErrorBox: Sendable {
-        package let report: ServerReport
-        package init(_ report: ServerReport) { self.report = report }
-    }
-
     /// The first eight bytes of a command tag, as `tag` has them.
-    package static func tag(_ text: StaticString) -> UInt64 {
+    package static func packed(_ text: UnsafeRawBufferPointer) -> UInt64 {
         var packed: UInt64 = 0
-        for index in 0..<min(8, text.utf8CodeUnitCount) { packed |= UInt64(text.utf8Start[index]) << (8 * UInt64(index)) }
+        for index in 0..<min(8, text.count) { packed |= UInt64(text[index]) << (8 * UInt64(index)) }
         return packed
     }
 
-    package static let rollbackTag = tag("ROLLBACK")
-    package static let commitTag = tag("COMMIT")
+    package static let rollbackTag = packed("ROLLBACK")
+    package static let commitTag = packed("COMMIT")
+
+    private static func packed(_ text: StaticString) -> UInt64 {
+        packed(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    }
 }
