@@ -16,8 +16,8 @@ package struct ProtocolVersion: RawRepresentable, Sendable, Equatable, Comparabl
 
     package init(rawValue: UInt32) { self.rawValue = rawValue }
 
-    package static let v3_0 = ProtocolVersion(rawValue: 3 << 16)
-    package static let v3_2 = ProtocolVersion(rawValue: 3 << 16 | 2)
+    package static let v30 = ProtocolVersion(rawValue: 3 << 16)
+    package static let v32 = ProtocolVersion(rawValue: 3 << 16 | 2)
 
     package var major: UInt32 { rawValue >> 16 }
     package var minor: UInt32 { rawValue & 0xFFFF }

@@ -37,6 +37,15 @@ package struct ServerReport: Sendable, Equatable, Error {
         return nil
     }
 
+    /// The report of a peer that has not proved who it is, fit to be shown: each field bounded and escaped.
+    package func escaped() -> ServerReport {
+        var report = self
+        report.fields = fields.map {
+            Field(code: $0.code, value: escapedForDisplay($0.value.utf8, limit: 1024))
+        }
+        return report
+    }
+
     /// In the server's language.
     package var severity: String { self[UInt8(ascii: "S")] ?? nonlocalizedSeverity }
     /// `ERROR`, `FATAL`, `PANIC`, `WARNING`, `NOTICE`, `DEBUG`, `INFO` or `LOG`.
