@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 // `struct epoll_event` is packed and holds a union, which Swift cannot read safely field by field.
 static inline int postgres_epoll_control(int epoll, int operation, int descriptor, uint32_t events, uint64_t data) {
@@ -45,6 +47,16 @@ static inline int postgres_poll(int descriptor, short events, int64_t nanosecond
     struct timespec timeout = {(time_t)(nanoseconds / 1000000000), (long)(nanoseconds % 1000000000)};
     int count = ppoll(&entry, 1, nanoseconds < 0 ? 0 : &timeout, 0);
     return count > 0 ? entry.revents : count;
+}
+
+// sched_getaffinity is declared under _GNU_SOURCE only, and its CPU_COUNT is a macro. Returns -1 if it cannot be told.
+static inline int postgres_usable_processors(void) {
+    unsigned long mask[64] = {0};
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    if (bytes <= 0) return -1;
+    int count = 0;
+    for (unsigned i = 0; i < 64; i++) count += __builtin_popcountl(mask[i]);
+    return count;
 }
 
 #endif

@@ -1,5 +1,6 @@
 import PostgresProtocol
 import PostgresTransport
+import Synchronization
 
 /// The reader's part: bytes to replies, replies to their callers.
 extension ConnectionCore {
@@ -32,18 +33,19 @@ extension ConnectionCore {
                 if pausesForStream() { break }
             }
         } catch {
-            state.withLock { $0.loopReads = false }
-            return lost(error)
+            return lost(error, holding: .reader)
         }
-        state.withLock { state in
+        let isClosed = state.withLock { state in
+            if state.closed != nil { return true }
             state.loopReads = false
             countReads(&state)
             if pausesForStream(&state) {
                 state.reader = .nobody
                 arm(&state)
             }
-            closeDescriptorIfUnused(&state)
+            return false
         }
+        if isClosed { leaveAfterClose() }
         if channel.isEncrypted, channel.hasUnsentBytes { flush() }
     }
 
@@ -58,7 +60,7 @@ extension ConnectionCore {
     /// Handles everything that was received. `wanted` is the number of the request whose caller is the reader.
     func drain(wanted: Int) -> ReadOutcome {
         var outcome = ReadOutcome()
-        do {
+        do throws(ProtocolError) {
             while true {
                 switch try inbound.next() {
                 case .needsBytes: return outcome
@@ -80,7 +82,7 @@ extension ConnectionCore {
                 }
             }
         } catch {
-            poison(error, releasingReader: false)
+            poison(error)
             outcome.isOpen = false
             return outcome
         }
@@ -173,6 +175,7 @@ extension ConnectionCore {
         reply.rowCount = result.rowCount
         reply.affected = result.affected
         reply.tag = result.tag
+        reply.status = result.status
         if request.parts.contains(.parses) || result.failure != nil {
             settle(result, request, &reply)
         }
@@ -205,9 +208,7 @@ extension ConnectionCore {
         case nil: break
         case .rejected(let report):
             failure = PostgresError(report, outcome: .rejected, sql: request.statement?.key.text)
-            if request.parts.contains(.executes), request.parts.contains(.syncs), result.status == .idle {
-                reply.retry = retry(after: report, request)
-            }
+            if request.parts.contains(.executes) { reply.retry = retry(after: report, request) }
         case .aborted:
             failure = PostgresError(
                 code: .inFailedSqlTransaction, message: "not run: an earlier statement of the group failed",

@@ -1,5 +1,6 @@
 import PostgresProtocol
 import PostgresTransport
+import Synchronization
 
 /// The caller's part: a request into the queue, and the wait for its reply.
 extension ConnectionCore {
@@ -31,7 +32,7 @@ extension ConnectionCore {
 
     /// One lock: encode, queue, and decide who sends and who reads.
     @inline(__always)
-    private func begin(
+    func begin(
         _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, mayRead: Bool, blocking: Bool
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
@@ -108,19 +109,22 @@ extension ConnectionCore {
         while true {
             let reply = try await once(query, formats, mode)
             guard let error = reply.error else { return reply }
-            guard let next = nextMode(after: reply.retry, mode, query) else { throw error }
+            guard let next = nextMode(after: reply, mode, query) else { throw error }
             mode = next
         }
     }
 
+    /// How a statement that failed is worth sending once more, if it is.
     func nextMode(
-        after retry: Reply.Retry, _ mode: ConnectionState.Mode, _ query: PostgresQuery
+        after reply: Reply, _ mode: ConnectionState.Mode, _ query: PostgresQuery
     ) -> ConnectionState.Mode? {
-        switch (retry, mode) {
-        case (.unnamed, .cached): .unnamed
+        // In a transaction the statement may not run twice, and cannot: the transaction has failed.
+        guard reply.status == .idle else { return nil }
+        switch (reply.retry, mode) {
+        case (.unnamed, .cached): return .unnamed
         case (.stringsAsText, .cached), (.stringsAsText, .unnamed):
-            query.storage.sealed.pointee.textParameters > 0 ? .stringsAsText : nil
-        default: nil
+            return query.storage.sealed.pointee.textParameters > 0 ? .stringsAsText : nil
+        default: return nil
         }
     }
 
@@ -129,7 +133,7 @@ extension ConnectionCore {
     ) async throws(PostgresError) -> Reply {
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
-            let permit = !loop.isCurrent && PollPermit.take()
+            let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
             let begun: Begun
             do {
                 begun = try begin(query, formats, mode, mayRead: permit, blocking: false)
@@ -185,7 +189,7 @@ extension ConnectionCore {
                     if channel.isEncrypted, channel.hasUnsentBytes { flush() }
                 }
             } catch {
-                lost(error, releasingReader: true)
+                lost(error, holding: .reader)
                 return takeParked(number)
             }
             let elapsed = monotonicNanoseconds() &- start
@@ -193,8 +197,6 @@ extension ConnectionCore {
             var isClosed = false
             let isDone = state.withLock { state in
                 if state.closed != nil {
-                    if state.reader == .caller { state.reader = .nobody }
-                    closeDescriptorIfUnused(&state)
                     isClosed = true
                     return true
                 }
@@ -214,6 +216,7 @@ extension ConnectionCore {
                 }
                 return true
             }
+            if isClosed { leaveAfterClose() }
             if let found { return OwnReply(reply: found, isYieldDue: isYieldDue) }
             if isClosed { return takeParked(number) }
             if isDone { return nil }
@@ -225,14 +228,21 @@ extension ConnectionCore {
     }
 
     private func giveRoleToLoop() {
-        state.withLock { state in
-            guard state.reader == .caller else { return }
+        let isClosed = state.withLock { state in
+            if state.closed != nil { return true }
             state.policy.waitedInVain()
             state.unsuspended = 0
-            state.reader = state.closed == nil ? .loop : .nobody
+            state.reader = .loop
             arm(&state)
-            closeDescriptorIfUnused(&state)
+            return false
         }
+        if isClosed { leaveAfterClose() }
+    }
+
+    /// The connection was closed while this thread was its reader: what is left of the queue is the reader's to answer.
+    func leaveAfterClose() {
+        let reason = state.withLock { $0.closed }
+        if let reason { fail(reason, holding: .reader) }
     }
 
     private func takeParked(_ number: Int) -> OwnReply? {

@@ -24,6 +24,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     let channel: ByteChannel
     let loop: EventLoop
     let server: ServerIdentity
+    let callersMayRead: Bool
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
@@ -36,7 +37,6 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     struct ServerIdentity: Sendable {
         var processID: UInt32?
         var secretKey: [UInt8] = []
-        var negotiatedProtocol: (major: Int, minor: Int) = (3, 0)
         var address = ""
         var tls: String?
     }
@@ -44,13 +44,15 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Takes over a channel on which start-up is complete.
     init(
         channel: ByteChannel, loop: EventLoop, inbound: consuming Inbound, parameters: [String: String],
-        server: ServerIdentity, statementCacheCapacity: Int, rowByteLimit: Int
+        server: ServerIdentity, configuration: PostgresConfiguration
     ) throws(TransportError) {
         self.channel = channel
         self.loop = loop
         self.inbound = inbound
         self.server = server
-        var state = ConnectionState(statementCacheCapacity: statementCacheCapacity, rowByteLimit: rowByteLimit)
+        callersMayRead = configuration.callersMayRead
+        var state = ConnectionState(
+            statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes)
         state.parameters = parameters
         self.state = Mutex(state)
         // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
@@ -137,7 +139,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 state.withLock { $0.sentBytes &+= outgoingSent }
                 outgoingSent = 0
                 outgoing.removeAll()
-                return lost(error, releasingSender: true)
+                return lost(error, holding: .sender)
             }
             let isDone = state.withLock { state in
                 let counters = channel.senderCounters
@@ -185,66 +187,94 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     // MARK: The end
 
+    /// The role that a thread holds which finds that the connection is of no use any more.
+    enum Role {
+        case none
+        case sender
+        case reader
+    }
+
     /// Closes for good: every waiter gets `reason`, with what is known of its own statement.
-    func fail(_ reason: PostgresError, releasingSender: Bool = false, releasingReader: Bool = false) {
+    ///
+    /// The requests in flight are the reader's. If another thread is the reader right now, it answers them: its next look at the
+    /// socket, which is shut down here, brings it to this point.
+    func fail(_ reason: PostgresError, holding role: Role = .none) {
         var waiters: [(InFlight.Waiter, Reply)] = []
         var forRoom: [ConnectionState.RoomWaiter] = []
         var streams: [RowStream] = []
-        state.withLock { state in
-            if releasingSender { state.sending = false }
-            if releasingReader, state.reader == .caller { state.reader = .nobody }
-            let isFirst = state.closed == nil
-            let reason = state.closed ?? reason
-            state.closed = reason
-            if isFirst {
-                state.wantsWrite = false
-                state.reader = state.reader == .loop ? .nobody : state.reader
-                // A sender that waits for the loop waits for nothing now.
-                if state.sending, !releasingSender, state.armed.contains(.writable) { state.sending = false }
-                if let registration { loop.deregister(registration, descriptor: channel.socket.descriptor) }
-                state.armed = []
-                channel.socket.shutdownBoth()
+        let cause = state.withLock { state in
+            switch role {
+            case .none: break
+            case .sender: state.sending = false
+            case .reader:
+                state.loopReads = false
+                state.reader = .nobody
             }
-            let firstNumber = state.queue.nextNumber &- state.queue.count
-            var number = firstNumber
-            while let request = state.queue.popFirst() {
-                let outcome: PostgresError.Outcome = request.startOffset >= state.sentBytes ? .notSent : .unknown
-                let reply = Reply(error: reason.with(outcome: outcome))
-                if case .flight(let flight) = request.collector { flight.fail(reason, outcome) }
-                if case .stream(let stream) = request.collector { streams.append(stream) }
-                switch request.waiter {
-                case .unclaimed, .cancelled: state.parked[number] = reply
-                case .continuation, .thread: waiters.append((request.waiter, reply))
-                case .abandoned: break
-                }
-                number &+= 1
-            }
+            if state.closed == nil { shutDown(&state, reason, role) }
+            let cause = state.closed ?? reason
             swap(&forRoom, &state.waitingForRoom)
+            if state.reader != .caller, !state.loopReads {
+                answerAll(&state, cause, &waiters, &streams)
+            }
             closeDescriptorIfUnused(&state)
+            return cause
         }
-        for stream in streams { stream.finish(reason.with(outcome: .unknown), core: self) }
+        for stream in streams { stream.finish(cause.with(outcome: .unknown), core: self) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
     }
 
+    private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
+        state.closed = reason
+        // A sender that waits for the socket to be writable would wait for ever.
+        if state.wantsWrite || (state.sending && state.armed.contains(.writable) && role != .sender) { state.sending = false }
+        state.wantsWrite = false
+        if state.reader == .loop { state.reader = .nobody }
+        if let registration { loop.deregister(registration, descriptor: channel.socket.descriptor) }
+        state.armed = []
+        channel.socket.shutdownBoth()
+    }
+
+    private func answerAll(
+        _ state: inout ConnectionState, _ cause: PostgresError, _ waiters: inout [(InFlight.Waiter, Reply)],
+        _ streams: inout [RowStream]
+    ) {
+        var number = state.queue.nextNumber &- state.queue.count
+        while let request = state.queue.popFirst() {
+            let outcome: PostgresError.Outcome = request.startOffset >= state.sentBytes ? .notSent : .unknown
+            let reply = Reply(error: cause.with(outcome: outcome))
+            switch request.collector {
+            case .none: break
+            case .flight(let flight): flight.fail(cause, outcome)
+            case .stream(let stream): streams.append(stream)
+            }
+            switch request.waiter {
+            case .unclaimed, .cancelled: state.parked[number] = reply
+            case .continuation, .thread: waiters.append((request.waiter, reply))
+            case .abandoned: break
+            }
+            number &+= 1
+        }
+    }
+
     /// The transport failed.
-    func lost(_ error: TransportError, releasingSender: Bool = false, releasingReader: Bool = false) {
+    func lost(_ error: TransportError, holding role: Role) {
         let farewell = state.withLock { $0.farewell }
         fail(
             farewell?.with(outcome: .unknown)
                 ?? PostgresError(
                     code: .connectionLost, message: "the connection to \(server.address) broke: \(error)",
                     outcome: .unknown, underlying: error),
-            releasingSender: releasingSender, releasingReader: releasingReader)
+            holding: role)
     }
 
     /// The server broke the protocol: there is no way back into step.
-    func poison(_ error: ProtocolError, releasingReader: Bool) {
+    func poison(_ error: ProtocolError) {
         fail(
             PostgresError(
                 code: .brokenProtocol, message: "the server at \(server.address) broke the protocol: \(error)",
                 outcome: .unknown, hint: "the connection is closed; is this a PostgreSQL server?", underlying: error),
-            releasingReader: releasingReader)
+            holding: .reader)
     }
 
     /// Sends Terminate as far as that is possible without waiting, and closes.

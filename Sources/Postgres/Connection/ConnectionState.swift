@@ -107,6 +107,16 @@ struct ConnectionState: ~Copyable, Sendable {
         }
     }
 
+    /// The statement for a query, and whether it is to be parsed.
+    mutating func statement(for query: PostgresQuery) -> (PreparedStatement, parse: Bool) {
+        let known = known.find(query)
+        if let cached = known.statement, cached.state != .gone {
+            outbound.statements.touch(cached)
+            return (cached, false)
+        }
+        return lookUp(known, .cached)
+    }
+
     @inline(never)
     private mutating func lookUp(_ known: KnownQuery, _ mode: Mode) -> (PreparedStatement, parse: Bool) {
         if mode == .unnamed || outbound.statements.capacity == 0 {

@@ -1,4 +1,5 @@
 import PostgresProtocol
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -46,11 +47,16 @@ final class Flight: @unchecked Sendable {
     private(set) var items: [Item]
     private(set) var index = 0
     var replies: [Reply] = []
+    /// The caller stopped waiting, so the reader owns the flight for the rest of its time.
+    let isCancelled = Atomic<Bool>(false)
 
     init(_ items: [Item]) {
         self.items = items
         replies.reserveCapacity(items.count)
     }
+
+    /// The only request of a script or the like, known when it is encoded.
+    func begin(_ request: Request, _ formats: ResultFormats) { items = [Item(request: request, formats: formats)] }
 
     /// The connection is gone: everything that has no reply yet gets this one.
     func fail(_ reason: PostgresError, _ outcome: PostgresError.Outcome) {

@@ -1,4 +1,4 @@
-import CPostgresSystem
+import PostgresTransport
 import Synchronization
 
 #if canImport(Glibc)
@@ -55,13 +55,7 @@ struct ReaderPolicy: Sendable {
 /// where a polling thread is the whole cooperative pool.
 enum PollPermit {
     private static let inUse = Atomic<Int>(0)
-    private static let limit = max(0, PollPermit.processors / 2)
-
-    private static var processors: Int {
-        var set = cpu_set_t()
-        guard sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 else { return 1 }
-        return withUnsafeBytes(of: &set) { bytes in bytes.reduce(0) { $0 + $1.nonzeroBitCount } }
-    }
+    private static let limit = usableProcessorCount / 2
 
     @inline(__always)
     static func take() -> Bool {

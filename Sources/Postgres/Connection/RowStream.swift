@@ -1,4 +1,6 @@
 import PostgresProtocol
+import PostgresTransport
+import Synchronization
 
 /// The rows of one statement on their way to a consumer that reads at its own speed.
 ///
@@ -130,17 +132,18 @@ extension ConnectionCore {
                 }
             }
         } catch {
-            lost(error, releasingReader: true)
+            lost(error, holding: .reader)
             return true
         }
-        state.withLock { state in
+        let isClosed = state.withLock { state in
+            if state.closed != nil { return true }
             countReads(&state)
-            state.reader = isReadable && state.queue.count <= 1 && state.closed == nil && !state.queue.isEmpty ? .nobody : .loop
-            if state.queue.isEmpty { state.reader = .nobody }
-            if state.closed != nil { state.reader = .nobody }
+            // Others behind the stream need a reader now; so does a stream whose rows do not come fast.
+            state.reader = state.queue.isEmpty || (isReadable && state.queue.count == 1) ? .nobody : .loop
             arm(&state)
-            closeDescriptorIfUnused(&state)
+            return false
         }
+        if isClosed { leaveAfterClose() }
         return isReadable
     }
 

@@ -13,6 +13,8 @@ struct Reply: Sendable {
     /// The first eight bytes of the command tag.
     var tag: UInt64 = 0
     var retry = Retry.none
+    /// What ReadyForQuery said; nil if this was not the end of its group.
+    var status: TransactionStatus?
 
     /// How a statement that failed is worth sending once more.
     enum Retry: Sendable {
