@@ -3,16 +3,16 @@ import Glibc
 
 /// A program started with `posix_spawn`: nothing but the three standard descriptors is inherited, so that no child
 /// can keep one of our sockets open.
-struct ChildProcess {
-    let processID: pid_t
+package struct ChildProcess {
+    package let processID: Int32
 
-    struct SpawnFailure: Error {
-        let program: String
-        let errorNumber: Int32
+    package struct SpawnFailure: Error {
+        package let program: String
+        package let errorNumber: Int32
     }
 
     /// - Parameter newSession: whether the child leaves our session, so that the terminal's Ctrl-C does not reach it.
-    init(
+    package init(
         _ program: String, _ arguments: [String], environment: [String], standardInput: Int32, standardOutput: Int32,
         standardError: Int32, newSession: Bool = false
     ) throws(SpawnFailure) {
@@ -54,7 +54,7 @@ struct ChildProcess {
     }
 
     /// Waits for the end. Nil when `deadline` passes first; the child is then killed and reaped.
-    func wait(until deadline: ContinuousClock.Instant) -> Int32? {
+    package func wait(until deadline: ContinuousClock.Instant) -> Int32? {
         var status: Int32 = 0
         while true {
             let result = waitpid(processID, &status, WNOHANG)
@@ -103,7 +103,7 @@ struct ChildProcess {
 
     /// The environment of every program started here: small and fixed, so that a `PGHOST` or a locale of the caller
     /// changes nothing.
-    static var environment: [String] {
+    package static var environment: [String] {
         var environment = ["LC_ALL=C", "TZ=UTC", "PATH=\(searchPath)"]
         for name in ["HOME", "TMPDIR", "LD_LIBRARY_PATH"] {
             if let value = environmentVariable(name) { environment.append("\(name)=\(value)") }

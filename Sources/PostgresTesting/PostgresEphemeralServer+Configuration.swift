@@ -10,48 +10,72 @@ extension PostgresEphemeralServer {
         }
     }
 
-    /// Replaces the rules of `pg_hba.conf`, but for the superuser's, and reloads.
+    /// Replaces the rules of `pg_hba.conf`, but for the superuser's, and reloads. After an error the old rules stand.
     public func setHBARules(_ rules: [HBARule]) async throws(Failure) {
         try await onOwnThread { [self] () throws(Failure) in
-            try state.withLock { (_) throws(Failure) in
+            try state.withLock { (state) throws(Failure) in
                 try Self.writeHBA(rules, options, user, folder: folder)
-                let problem = try psql(
-                    "SELECT 'line ' || line_number || ': ' || error FROM pg_hba_file_rules WHERE error IS NOT NULL",
-                    database: "postgres", deadline: .now + .seconds(30))
-                guard problem.isEmpty else { throw Failure(.configurationRejected, "pg_hba.conf, \(problem)") }
-                try signalReload()
+                do throws(Failure) { try signalReload() } catch {
+                    try Self.writeHBA(state.hbaRules, options, user, folder: folder)
+                    throw error
+                }
+                state.hbaRules = rules
             }
         }
     }
 
-    /// Changes configuration parameters and reloads; those that need it take effect at the next `restart()`.
+    /// Changes configuration parameters and reloads; those that need it take effect at the next `restart()`. After an
+    /// error the old ones stand.
     ///
     /// - Parameter settings: a parameter that is nil goes back to its default.
     public func setSettings(_ settings: [String: String?]) async throws(Failure) {
         try await onOwnThread { [self] () throws(Failure) in
             try state.withLock { (state) throws(Failure) in
-                for (name, value) in settings { state.settings[name] = value }
-                try Self.writeSettings(state.settings, user, folder: folder)
-                try signalReload()
+                var changed = state.settings
+                for (name, value) in settings { changed[name] = value }
+                try apply(changed, to: &state)
             }
         }
     }
 
-    /// Changes the certificates, or turns TLS off, and reloads.
+    /// Changes the certificates, or turns TLS off, and reloads. After an error the old ones stand.
     public func setTLS(_ tls: TLS?) async throws(Failure) {
         try await onOwnThread { [self] () throws(Failure) in
             try state.withLock { (state) throws(Failure) in
-                state.settings.merge(Self.tlsSettings(tls, folder: folder)) { _, new in new }
                 try Self.writeTLS(tls, user, folder: folder)
-                try Self.writeSettings(state.settings, user, folder: folder)
-                try signalReload()
+                let settings = state.settings.merging(Self.tlsSettings(tls, folder: folder)) { _, new in new }
+                do throws(Failure) { try apply(settings, to: &state) } catch {
+                    try Self.writeTLS(state.tls, user, folder: folder)
+                    throw error
+                }
+                state.tls = tls
             }
         }
     }
 
-    /// A session begun after the reload knows its time, so a new session each time is asked for it.
+    private func apply(_ settings: [String: String], to state: inout State) throws(Failure) {
+        try Self.writeSettings(settings, user, folder: folder)
+        do throws(Failure) { try signalReload() } catch {
+            try Self.writeSettings(state.settings, user, folder: folder)
+            throw error
+        }
+        state.settings = settings
+    }
+
+    /// Has the server check its files, then reload them. A session begun after the reload knows its time, so a new
+    /// session each time is asked for it.
     private func signalReload() throws(Failure) {
         let deadline = ContinuousClock.now + .seconds(30)
+        // The new value of a parameter that needs a restart is an error there, and is none to us.
+        let problems = try psql(
+            """
+            SELECT 'pg_hba.conf, line ' || line_number || ': ' || error FROM pg_hba_file_rules WHERE error IS NOT NULL
+            UNION ALL
+            SELECT coalesce(name || ': ', '') || error FROM pg_file_settings WHERE error IS NOT NULL
+            AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.name = pg_file_settings.name AND context = 'postmaster')
+            """, database: "postgres", deadline: deadline)
+        guard problems.isEmpty else { throw Failure(.configurationRejected, problems) }
+
         let question = "SELECT pg_conf_load_time()"
         let before = try psql(question, database: "postgres", deadline: deadline)
         let logSize = File.size(folder + "/server.log")
@@ -59,14 +83,16 @@ extension PostgresEphemeralServer {
             throw Failure(.configurationRejected, "the server does not run")
         }
         while try psql(question, database: "postgres", deadline: deadline) == before {
-            let log = Self.logTail(of: folder, from: logSize)
-            if log.contains("contains errors") {
-                throw Failure(.configurationRejected, "the configuration files contain errors", serverLog: log)
-            }
             guard ContinuousClock.now < deadline else {
+                let log = Self.logTail(of: folder, from: logSize)
                 throw Failure(.configurationRejected, "the server did not reload in time", serverLog: log)
             }
             usleep(5000)
+        }
+        // What the views do not know: "SSL configuration was not reloaded", as for a key of another certificate.
+        let log = Self.logTail(of: folder, from: logSize)
+        if log.contains("was not reloaded") {
+            throw Failure(.configurationRejected, "the server rejected its configuration", serverLog: log)
         }
     }
 

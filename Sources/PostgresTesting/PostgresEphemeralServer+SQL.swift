@@ -14,6 +14,17 @@ extension PostgresEphemeralServer {
         }
     }
 
+    /// Runs SQL by `psql` over a connection of the caller's choice, such as one of `connectionURL(...)`: what the
+    /// server lets another client do.
+    @discardableResult
+    public func runSQL(
+        _ sql: String, connectingTo connection: String, timeout: Duration = .seconds(60)
+    ) async throws(Failure) -> String {
+        try await onOwnThread { [self] () throws(Failure) in
+            try psql(sql, connectingTo: connection, deadline: .now + timeout)
+        }
+    }
+
     /// `CREATE DATABASE`, with a new name unless one is given.
     ///
     /// - Returns: the name.
@@ -37,10 +48,15 @@ extension PostgresEphemeralServer {
     }
 
     func psql(_ sql: String, database: String, deadline: ContinuousClock.Instant) throws(Failure) -> String {
-        let arguments = [
-            "-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-h", socketFolder, "-p", "\(port)", "-U", superuser,
-            "-d", "dbname=\(Self.connectionStringValue(database))",
-        ]
+        let keywords = [("host", socketFolder), ("port", "\(port)"), ("user", superuser), ("dbname", database)]
+        let connection = keywords.map { "\($0.0)=\(Self.connectionStringValue($0.1))" }.joined(separator: " ")
+        return try psql(sql, connectingTo: connection, deadline: deadline)
+    }
+
+    private func psql(
+        _ sql: String, connectingTo connection: String, deadline: ContinuousClock.Instant
+    ) throws(Failure) -> String {
+        let arguments = ["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-d", connection]
         let result: ChildProcess.Output?
         do {
             result = try ChildProcess.run(

@@ -46,3 +46,19 @@ extension PostgresEphemeralServer {
         if let root = tls.clientRoot { try write(folder + "/client-root.crt", root.certificatePEM, user) }
     }
 }
+
+extension PostgresEphemeralServer {
+    /// Writes a certificate and its key into the server's folder, as files for `sslcert` and `sslkey`.
+    public func writeClientCertificate(
+        _ certificate: PostgresTestCertificate, name: String = "client"
+    ) throws(Failure) -> (certificate: String, key: String) {
+        guard !name.isEmpty, !name.contains("/"), !name.utf8.contains(0) else {
+            throw Failure(.invalidOption, "'\(name)' is not a file name")
+        }
+        let files = (certificate: "\(folder)/\(name).crt", key: "\(folder)/\(name).key")
+        // Ours, not the server user's: libpq accepts a key only from its own user or root.
+        try Self.write(files.certificate, certificate.certificatePEM, nil)
+        try Self.write(files.key, certificate.privateKeyPEM, nil)
+        return files
+    }
+}

@@ -35,6 +35,8 @@ public final class PostgresEphemeralServer: Sendable {
 
     struct State {
         var settings: [String: String]
+        var hbaRules: [HBARule]
+        var tls: TLS?
         var postmaster: pid_t?
     }
 
@@ -98,7 +100,9 @@ public final class PostgresEphemeralServer: Sendable {
             do {
                 let postmaster = try Self.startPostmaster(supervisor, deadline: deadline)
                 self.port = Int(port)
-                self.state = Mutex(State(settings: settings, postmaster: postmaster))
+                self.state = Mutex(
+                    State(
+                        settings: settings, hbaRules: options.hbaRules, tls: options.tls, postmaster: postmaster))
                 break
             } catch {
                 // Another process may have taken the port since it was found free.

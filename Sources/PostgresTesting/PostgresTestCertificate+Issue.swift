@@ -123,10 +123,12 @@ extension PostgresTestCertificate {
     ) throws(Failure) {
         let serial = Int64.random(in: 1...Int64.max)
         let name = X509_get_subject_name(certificate)
+        let commonName = Array(request.commonName.utf8)
         // Version is counted from 0: this is X.509 v3.
         guard X509_set_version(certificate, 2) == 1,
             ASN1_INTEGER_set_int64(X509_get_serialNumber(certificate), serial) == 1,
-            X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, Array(request.commonName.utf8), -1, -1, 0) == 1,
+            X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, commonName, Int32(clamping: commonName.count), -1, 0)
+                == 1,
             X509_set_issuer_name(certificate, issuer.map { X509_get_subject_name($0) } ?? name) == 1,
             X509_gmtime_adj(X509_getm_notBefore(certificate), seconds(request.validFrom)) != nil,
             X509_gmtime_adj(X509_getm_notAfter(certificate), seconds(request.validUntil)) != nil,
@@ -142,6 +144,7 @@ extension PostgresTestCertificate {
             (NID_key_usage, request.isAuthority ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature"),
             (NID_subject_key_identifier, "hash"),
         ]
+        if issuer != nil { extensions.append((NID_authority_key_identifier, "keyid")) }
         if let usage = request.usage { extensions.append((NID_ext_key_usage, usage.rawValue)) }
         if !request.subjectAlternativeName.isEmpty {
             extensions.append((NID_subject_alt_name, request.subjectAlternativeName))

@@ -14,6 +14,12 @@ public struct PostgresTestCertificate: Sendable {
     /// The private key, in PEM (PKCS #8), without a passphrase.
     public let privateKeyPEM: String
 
+    /// A certificate and a key made elsewhere; they need not belong together.
+    public init(certificatePEM: String, privateKeyPEM: String) {
+        self.certificatePEM = certificatePEM
+        self.privateKeyPEM = privateKeyPEM
+    }
+
     /// A kind of key pair.
     public enum Key: String, Sendable, CaseIterable {
         case ecdsaP256

@@ -28,9 +28,9 @@ func canConnect(toPort port: Int) -> Bool {
 }
 
 /// Asks until the answer is yes, for at most 30 seconds.
-func eventually(_ condition: () -> Bool) async -> Bool {
+func eventually(_ condition: () async -> Bool) async -> Bool {
     let deadline = ContinuousClock.now + .seconds(30)
-    while !condition() {
+    while await !condition() {
         guard ContinuousClock.now < deadline else { return false }
         try? await Task.sleep(for: .milliseconds(5))
     }
@@ -50,3 +50,9 @@ func waitForQuery(_ text: String, on server: PostgresEphemeralServer) async thro
 }
 
 struct NotInTime: Error {}
+
+/// Whether `psql` failed, and with this in its words.
+func says(_ text: String, _ error: any Error) -> Bool {
+    guard let failure = error as? PostgresEphemeralServer.Failure else { return false }
+    return failure.code == .sqlFailed && failure.message.contains(text)
+}
