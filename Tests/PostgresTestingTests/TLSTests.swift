@@ -97,15 +97,17 @@ struct TLSTests {
         }
     }
 
-    @Test func aNameThatWouldAddAnotherIsRefused() {
-        #expect(throws: PostgresTestCertificate.Failure.self) {
-            try PostgresTestCertificate.selfSigned(names: ["a,DNS:b"])
-        }
-    }
-
     private func query(_ server: PostgresEphemeralServer, host: String) async throws -> String {
         let url = server.connectionURL(
             host: host, parameters: ["sslmode": "verify-full", "sslrootcert": server.rootCertificateFile])
         return try await server.runSQL("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", connectingTo: url)
+    }
+}
+
+@Suite struct CertificateTests {
+    @Test func aNameThatWouldAddAnotherIsRefused() {
+        #expect(throws: PostgresTestCertificate.Failure.self) {
+            try PostgresTestCertificate.selfSigned(names: ["a,DNS:b"])
+        }
     }
 }
