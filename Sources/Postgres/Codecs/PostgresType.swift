@@ -37,6 +37,7 @@ extension PostgresType {
     @inlinable public static var text: Self { Self(oid: 25, arrayOID: 1009) }
     @inlinable public static var oid: Self { Self(oid: 26, arrayOID: 1028) }
     @inlinable public static var json: Self { Self(oid: 114, arrayOID: 199) }
+    @inlinable public static var xml: Self { Self(oid: 142, arrayOID: 143) }
     @inlinable public static var float4: Self { Self(oid: 700, arrayOID: 1021) }
     @inlinable public static var float8: Self { Self(oid: 701, arrayOID: 1022) }
     @inlinable public static var unknown: Self { Self(oid: 705) }
