@@ -30,3 +30,15 @@ extension PostgresJSONText: PostgresCodable {
 extension PostgresJSONText: CustomStringConvertible {
     public var description: String { text }
 }
+
+// Coders do not show the text of what they read, so to them it is a string. A row's column is read by the codec above.
+extension PostgresJSONText: Codable {
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(text)
+    }
+
+    public init(from decoder: any Decoder) throws {
+        self.init(try decoder.singleValueContainer().decode(String.self))
+    }
+}

@@ -23,7 +23,8 @@ func makeRow(_ cells: [(name: String, type: PostgresType, format: PostgresFormat
             .init(name: $0.name, type: $0.type, format: $0.format, tableOID: 0, tableColumn: 0, typeModifier: -1)
         })
     var cursor = RowCursor(reply)
-    try #require(cursor.advance())
+    let isRow = cursor.advance()
+    try #require(isRow)
     return cursor.row
 }
 
