@@ -33,7 +33,13 @@ let package = Package(
             name: "PostgresTests",
             dependencies: ["Postgres", "PostgresProtocol", "PostgresTransport", "PostgresTesting"]),
         .testTarget(name: "PostgresUpsertTests", dependencies: ["PostgresUpsert", "Postgres"]),
-        .testTarget(name: "PostgresTestingTests", dependencies: ["PostgresTesting", "PostgresProtocol"]),
+        .testTarget(
+            name: "PostgresTestingTests",
+            dependencies: ["PostgresTesting", "PostgresProtocol", "postgres-testing-crash-fixture"]),
+        // A process that the tests of PostgresTesting kill; not a product.
+        .executableTarget(
+            name: "postgres-testing-crash-fixture", dependencies: ["PostgresTesting"],
+            path: "Tests/Fixtures/postgres-testing-crash-fixture"),
         .testTarget(
             name: "PostgresIntegrationTests",
             dependencies: ["Postgres", "PostgresUpsert", "PostgresTesting"],
