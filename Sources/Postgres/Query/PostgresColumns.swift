@@ -1,3 +1,5 @@
+import PostgresProtocol
+
 /// The columns of a result, in order.
 public final class PostgresColumns: RandomAccessCollection, Sendable {
     /// One column of a result (manual, "RowDescription").
@@ -32,6 +34,15 @@ public final class PostgresColumns: RandomAccessCollection, Sendable {
     init(_ columns: [Column]) {
         self.columns = columns
         layouts = ContiguousArray(columns.map { Layout(oid: $0.type.oid, format: $0.format) })
+    }
+
+    convenience init(_ description: RowDescription, _ formats: ResultFormats) {
+        self.init(
+            description.columns.enumerated().map { index, column in
+                Column(
+                    name: column.name, type: PostgresType(oid: column.typeOID), format: formats.format(ofColumn: index),
+                    tableOID: column.tableOID, tableColumn: Int(column.columnNumber), typeModifier: column.typeModifier)
+            })
     }
 
     public var startIndex: Int { 0 }

@@ -1,3 +1,5 @@
+import PostgresProtocol
+
 extension PostgresQuery {
     /// A query that knows what its rows are.
     public struct Typed<Row>: Sendable {
@@ -62,6 +64,13 @@ struct ResultFormats: Sendable, Hashable {
     init(binary: UInt64, count: UInt16) {
         self.binary = binary
         self.count = count
+    }
+
+    /// For Bind.
+    var codes: FormatCodes {
+        if count == 0 { return .all(binary == 0 ? .text : .binary) }
+        if count <= 64 { return .mixed(binary: binary, count: Int(count)) }
+        return .each((0..<Int(count)).map { format(ofColumn: $0) == .binary ? .binary : .text })
     }
 
     @inlinable static var text: Self { Self(binary: 0, count: 0) }

@@ -37,6 +37,32 @@ public struct PostgresQuery: Sendable {
         return sql
     }
 
+    /// What can be told to be wrong with it before anything is sent.
+    var problem: PostgresError? {
+        let header = storage.sealed
+        if let failure = header.pointee.failure { return failure.with(sql: sql) }
+        if header.pointee.parameters > Int(UInt16.max) {
+            return PostgresError(
+                code: .invalidArgument, message: "\(header.pointee.parameters) parameters; the protocol takes 65,535",
+                hint: "pass an array: = ANY(\\(values)), or unnest")
+        }
+        if header.pointee.bytes > 0x3FFF_0000 {
+            return PostgresError(
+                code: .invalidArgument,
+                message: "the parameters have \(header.pointee.bytes) bytes; the server takes less than 1 GiB in a message")
+        }
+        let hasZero =
+            header.pointee.text?.sql.utf8.contains(0) == true || header.pointee.texts.contains { $0.utf8.contains(0) }
+            || (0..<header.pointee.segments).contains {
+                let segment = storage.segmentBase[$0]
+                return segment.kind == .literal && PostgresQuery.literal(segment).contains(0)
+            }
+        if hasZero {
+            return PostgresError(code: .invalidArgument, message: "the SQL text contains a NUL character")
+        }
+        return nil
+    }
+
     static func literal(_ segment: QuerySegment) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: segment.address), count: Int(segment.word))
     }

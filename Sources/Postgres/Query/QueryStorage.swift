@@ -57,6 +57,9 @@ final class QueryStorage: ManagedBuffer<QueryHeader, UInt64> {
         return unsafeDowncast(buffer, to: QueryStorage.self)
     }
 
+    /// The header without an exclusivity check at each access: nobody changes it after `seal`.
+    @inlinable var sealed: UnsafePointer<QueryHeader> { UnsafePointer(withUnsafeMutablePointerToHeader { $0 }) }
+
     @inlinable var base: UnsafeMutableRawPointer {
         UnsafeMutableRawPointer(withUnsafeMutablePointerToElements { $0 })
     }
@@ -68,6 +71,6 @@ final class QueryStorage: ManagedBuffer<QueryHeader, UInt64> {
 
     /// The parameter cells; valid while the storage is held.
     @inlinable var cells: UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(start: byteBase(segments: header.segmentCapacity), count: header.bytes)
+        UnsafeRawBufferPointer(start: byteBase(segments: sealed.pointee.segmentCapacity), count: sealed.pointee.bytes)
     }
 }

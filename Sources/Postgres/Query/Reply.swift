@@ -10,6 +10,18 @@ struct Reply: Sendable {
     @usableFromInline var rowCount = 0
     @usableFromInline var affected = 0
     @usableFromInline var error: PostgresError?
+    /// The first eight bytes of the command tag.
+    var tag: UInt64 = 0
+    var retry = Retry.none
+    /// What ReadyForQuery said; nil if this was not the end of its group.
+    var status: TransactionStatus?
+
+    /// How a statement that failed is worth sending once more.
+    enum Retry: Sendable {
+        case none
+        case unnamed
+        case stringsAsText
+    }
 
     @usableFromInline
     init(error: PostgresError? = nil) { self.error = error }
@@ -32,6 +44,14 @@ struct RowCursor: Sendable {
         end = next + chunk.byteCount
         row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: reply.columns ?? .none)
         moreChunks = reply.moreChunks
+    }
+
+    /// The rows of one block.
+    init(_ chunk: RowChunk, _ columns: PostgresColumns) {
+        next = chunk.base
+        end = next + chunk.byteCount
+        row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: columns)
+        moreChunks = []
     }
 
     /// Moves to the next row; false behind the last.
