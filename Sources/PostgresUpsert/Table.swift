@@ -7,7 +7,7 @@ public import Postgres
 public final class Table<Row>: Sendable {
     let layout: TableLayout<Row>
     /// The upsert without modifiers, its texts made once.
-    let upsert: UpsertDefinition<Row>
+    @usableFromInline let upsert: UpsertDefinition<Row>
     private let read: (@Sendable (PostgresRow) throws(PostgresError) -> Row)?
 
     /// The table's name, without its schema.

@@ -92,6 +92,7 @@ extension UpsertResult {
 }
 
 /// How an answer becomes what the caller asked for.
+@usableFromInline
 struct UpsertOutput<Output>: Sendable {
     /// From a row that was written. The outcome is nil when it was not asked for.
     let written: @Sendable (PostgresRow, UpsertOutcome?) throws(PostgresError) -> Output
