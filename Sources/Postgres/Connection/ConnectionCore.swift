@@ -55,10 +55,11 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.loop = loop
         self.inbound = inbound
         self.server = server
-        callersMayRead = configuration.callersMayRead
+        callersMayRead = configuration.callerReadsBelowLatency > .zero
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes)
         state.parameters = parameters
+        state.policy.latencyLimit = configuration.callerReadsBelowLatency.clampedNanoseconds
         self.state = Mutex(state)
         // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
         // connection object that users hold closes this one when it goes away, and with that ends the registration.

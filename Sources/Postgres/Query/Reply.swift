@@ -48,6 +48,7 @@ struct Reply: Sendable {
 
     @usableFromInline var error: PostgresError? { more?.error }
     var moreChunks: [RowChunk] { more?.chunks ?? [] }
+    var hasMoreChunks: Bool { more != nil }
     var retry: Retry { more?.retry ?? .none }
     var end: End { more?.end ?? End() }
 
@@ -66,7 +67,8 @@ struct RowCursor: Sendable {
     // The rest of the current block, which `row.owner` keeps.
     nonisolated(unsafe) var next: UnsafeRawPointer
     nonisolated(unsafe) var end: UnsafeRawPointer
-    let moreChunks: [RowChunk]
+    /// nil when there is no other block, which is usual.
+    let moreChunks: [RowChunk]?
     var chunkIndex = 0
 
     @usableFromInline
@@ -75,7 +77,7 @@ struct RowCursor: Sendable {
         next = chunk.base
         end = next + chunk.byteCount
         row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: reply.columns ?? .none)
-        moreChunks = reply.moreChunks
+        moreChunks = reply.hasMoreChunks ? reply.moreChunks : nil
     }
 
     /// The rows of one block.
@@ -83,7 +85,7 @@ struct RowCursor: Sendable {
         next = chunk.base
         end = next + chunk.byteCount
         row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: columns)
-        moreChunks = []
+        moreChunks = nil
     }
 
     /// Moves to the next row; false behind the last.
@@ -92,7 +94,7 @@ struct RowCursor: Sendable {
     @usableFromInline
     mutating func advance() -> Bool {
         while end - next < RowChunk.rowHeaderSize {
-            guard chunkIndex < moreChunks.count else { return false }
+            guard let moreChunks, chunkIndex < moreChunks.count else { return false }
             let chunk = moreChunks[chunkIndex]
             chunkIndex &+= 1
             next = chunk.base
