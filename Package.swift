@@ -14,7 +14,9 @@ let package = Package(
         .systemLibrary(name: "CPostgresOpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
         // Bytes in, events out; no socket, clock or lock.
-        .target(name: "PostgresProtocol", dependencies: ["CPostgresOpenSSL"]),
+        .target(
+            name: "PostgresProtocol", dependencies: ["CPostgresOpenSSL"],
+            exclude: ["Authentication/generate-saslprep-tables.py"]),
         // Sockets, the event loop and TLS; no word of PostgreSQL.
         .target(name: "PostgresTransport", dependencies: ["CPostgresOpenSSL", "CPostgresSystem"]),
         // Connections, queries, rows, codecs.
@@ -31,7 +33,13 @@ let package = Package(
             name: "PostgresTests",
             dependencies: ["Postgres", "PostgresProtocol", "PostgresTransport", "PostgresTesting"]),
         .testTarget(name: "PostgresUpsertTests", dependencies: ["PostgresUpsert", "Postgres"]),
-        .testTarget(name: "PostgresTestingTests", dependencies: ["PostgresTesting", "PostgresProtocol"]),
+        .testTarget(
+            name: "PostgresTestingTests",
+            dependencies: ["PostgresTesting", "PostgresProtocol", "postgres-testing-crash-fixture"]),
+        // A process that the tests of PostgresTesting kill; not a product.
+        .executableTarget(
+            name: "postgres-testing-crash-fixture", dependencies: ["PostgresTesting"],
+            path: "Tests/Fixtures/postgres-testing-crash-fixture"),
         .testTarget(
             name: "PostgresIntegrationTests",
             dependencies: ["Postgres", "PostgresUpsert", "PostgresTesting"],

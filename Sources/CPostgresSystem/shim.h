@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 // `struct epoll_event` is packed and holds a union, which Swift cannot read safely field by field.
 static inline int postgres_epoll_control(int epoll, int operation, int descriptor, uint32_t events, uint64_t data) {
@@ -55,6 +57,16 @@ static inline void postgres_tsan_acquire(void *address) {
 }
 static inline void postgres_tsan_release(void *address) {
     if (__tsan_release) __tsan_release(address);
+}
+
+// sched_getaffinity is declared under _GNU_SOURCE only, and its CPU_COUNT is a macro. Returns -1 if it cannot be told.
+static inline int postgres_usable_processors(void) {
+    unsigned long mask[64] = {0};
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    if (bytes <= 0) return -1;
+    int count = 0;
+    for (unsigned i = 0; i < 64; i++) count += __builtin_popcountl(mask[i]);
+    return count;
 }
 
 #endif
