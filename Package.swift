@@ -14,7 +14,9 @@ let package = Package(
         .systemLibrary(name: "CPostgresOpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
         // Bytes in, events out; no socket, clock or lock.
-        .target(name: "PostgresProtocol", dependencies: ["CPostgresOpenSSL"]),
+        .target(
+            name: "PostgresProtocol", dependencies: ["CPostgresOpenSSL"],
+            exclude: ["Authentication/generate-saslprep-tables.py"]),
         // Sockets, the event loop and TLS; no word of PostgreSQL.
         .target(name: "PostgresTransport", dependencies: ["CPostgresOpenSSL", "CPostgresSystem"]),
         // Connections, queries, rows, codecs.

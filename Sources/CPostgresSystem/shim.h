@@ -4,7 +4,59 @@
 #define CPOSTGRES_SYSTEM_SHIM_H
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+// `struct epoll_event` is packed and holds a union, which Swift cannot read safely field by field.
+static inline int postgres_epoll_control(int epoll, int operation, int descriptor, uint32_t events, uint64_t data) {
+    struct epoll_event event;
+    event.events = events;
+    event.data.u64 = data;
+    return epoll_ctl(epoll, operation, descriptor, &event);
+}
+static inline uint32_t postgres_epoll_events(const struct epoll_event *events, int index) {
+    return events[index].events;
+}
+static inline uint64_t postgres_epoll_data(const struct epoll_event *events, int index) {
+    return events[index].data.u64;
+}
+
+// The enumeration's cases, as the integers that epoll_ctl takes.
+static const uint32_t postgres_EPOLLIN = (uint32_t)EPOLLIN;
+static const uint32_t postgres_EPOLLOUT = (uint32_t)EPOLLOUT;
+static const uint32_t postgres_EPOLLERR = (uint32_t)EPOLLERR;
+static const uint32_t postgres_EPOLLHUP = (uint32_t)EPOLLHUP;
+static const uint32_t postgres_EPOLLONESHOT = (uint32_t)EPOLLONESHOT;
+static const uint32_t postgres_EPOLLET = (uint32_t)EPOLLET;
+
+static const int postgres_EPOLL_CLOEXEC = (int)EPOLL_CLOEXEC;
+static const int postgres_EFD_FLAGS = (int)EFD_NONBLOCK | (int)EFD_CLOEXEC;
+
+// ppoll is declared by <poll.h> only under _GNU_SOURCE, which Swift does not set.
+extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
+
+// Waits for one descriptor; a negative time waits without bound. Returns what was found, 0 if the time ran out, -1 for an error.
+static inline int postgres_poll(int descriptor, short events, int64_t nanoseconds) {
+    struct pollfd entry = {descriptor, events, 0};
+    struct timespec timeout = {(time_t)(nanoseconds / 1000000000), (long)(nanoseconds % 1000000000)};
+    int count = ppoll(&entry, 1, nanoseconds < 0 ? 0 : &timeout, 0);
+    return count > 0 ? entry.revents : count;
+}
+
+// sched_getaffinity is declared under _GNU_SOURCE only, and its CPU_COUNT is a macro. Returns -1 if it cannot be told.
+static inline int postgres_usable_processors(void) {
+    unsigned long mask[64] = {0};
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    if (bytes <= 0) return -1;
+    int count = 0;
+    for (unsigned i = 0; i < 64; i++) count += __builtin_popcountl(mask[i]);
+    return count;
+}
 
 #endif

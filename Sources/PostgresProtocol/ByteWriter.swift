@@ -60,6 +60,17 @@ package struct ByteWriter: ~Copyable {
         count &+= bytes.count
     }
 
+    /// Appends `size` bytes that `store` puts at the address it is lent: exactly so many, as it moves the address past them.
+    ///
+    /// For messages whose size is known beforehand: one reservation, no further check.
+    @inline(__always)
+    mutating func append(_ size: Int, _ store: (inout UnsafeMutableRawPointer) -> Void) {
+        reserve(size)
+        var address = base + count
+        store(&address)
+        count = address - base
+    }
+
     package mutating func write(_ bytes: [UInt8]) {
         bytes.withUnsafeBytes { write($0) }
     }
@@ -146,4 +157,27 @@ package enum EncodingError: Error, Equatable {
     case messageTooLong(bytes: Int)
     /// More than 65,535 parameters, or result columns.
     case tooMany(String, count: Int)
+    /// Neither no format code, nor one, nor one for each value.
+    case formatCount(Int, values: Int)
+    /// A name that may not be empty is.
+    case emptyName(String)
+    /// A cancellation key is 4 to 256 bytes long.
+    case invalidKeyLength(Int)
+}
+
+extension UnsafeMutableRawPointer {
+    /// Stores an integer in network byte order and moves past it. Only inside ``ByteWriter/append(_:_:)``.
+    @inline(__always)
+    mutating func put<Integer: FixedWidthInteger>(_ value: Integer) {
+        storeBytes(of: value.bigEndian, as: Integer.self)
+        self += MemoryLayout<Integer>.size
+    }
+
+    /// Copies bytes and moves past them. Only inside ``ByteWriter/append(_:_:)``.
+    @inline(__always)
+    mutating func put(_ bytes: UnsafeRawBufferPointer) {
+        guard let source = bytes.baseAddress else { return }
+        copyMemory(from: source, byteCount: bytes.count)
+        self += bytes.count
+    }
 }

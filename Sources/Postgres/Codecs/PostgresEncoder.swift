@@ -1,0 +1,228 @@
+/// Where parameters write themselves. What is appended becomes part of one query, or of one array.
+///
+/// Counters are stored properties of a value, so that they stay in registers while a query literal is built; `seal` stores
+/// them once.
+public struct PostgresEncoder {
+    // Only this value refers to `storage` until it is sealed, and the two pointers lie inside it.
+    @usableFromInline var storage: QueryStorage
+    @usableFromInline var segmentBase: UnsafeMutablePointer<QuerySegment>
+    @usableFromInline var byteBase: UnsafeMutableRawPointer
+    @usableFromInline var segments = 0
+    @usableFromInline var segmentCapacity: Int
+    @usableFromInline var bytes = 0
+    @usableFromInline var byteCapacity: Int
+    @usableFromInline var parameters = 0
+    /// How many parameters were written as text.
+    @usableFromInline var textParameters = 0
+    @usableFromInline var identity: UInt64 = 0x9E37_79B9_7F4A_7C15
+    @usableFromInline var texts: [String] = []
+    @usableFromInline var text: PostgresQuery.Text?
+    @usableFromInline var isNull = false
+    /// The first failure of a value that had no way to throw; thrown when the query is run, before anything is sent.
+    @usableFromInline var failure: PostgresError?
+
+    @inlinable
+    init(segments: Int, bytes: Int) {
+        storage = .make(segments: segments, bytes: bytes)
+        segmentBase = storage.segmentBase
+        byteBase = storage.byteBase(segments: segments)
+        segmentCapacity = segments
+        byteCapacity = bytes
+    }
+
+    /// An encoder to collect bytes in, outside of any query.
+    public init(capacity: Int = 256) { self.init(segments: 1, bytes: max(capacity, 16)) }
+
+    /// Bytes written so far.
+    public var byteCount: Int { bytes }
+
+    public mutating func removeAll() {
+        bytes = 0
+        segments = 0
+        parameters = 0
+        textParameters = 0
+        failure = nil
+        isNull = false
+    }
+
+    /// Appends an integer in network byte order.
+    @inlinable @inline(__always)
+    public mutating func write<Integer: FixedWidthInteger>(_ value: Integer) {
+        let size = MemoryLayout<Integer>.size
+        reserve(size)
+        (byteBase + bytes).storeBytes(of: value.bigEndian, as: Integer.self)
+        bytes &+= size
+    }
+
+    @inlinable
+    public mutating func write(_ source: UnsafeRawBufferPointer) {
+        guard let start = source.baseAddress else { return }
+        reserve(source.count)
+        (byteBase + bytes).copyMemory(from: start, byteCount: source.count)
+        bytes &+= source.count
+    }
+
+    @inlinable
+    public mutating func write(_ source: [UInt8]) {
+        source.withUnsafeBytes { write($0) }
+    }
+
+    @inlinable
+    public mutating func write(utf8 text: String) {
+        var text = text
+        text.withUTF8 { write(UnsafeRawBufferPointer($0)) }
+    }
+
+    /// Makes the value that is being written NULL.
+    @inlinable public mutating func writeNull() { isNull = true }
+
+    /// A length and the value's bytes, or length -1 for NULL: the form of a value in Bind, in arrays and in binary COPY.
+    @inlinable @inline(__always)
+    public mutating func writeCell<Value: PostgresEncodable>(_ value: borrowing Value) throws(PostgresError) {
+        let start = bytes
+        write(Int32(0))
+        do {
+            try value.encode(into: &self)
+        } catch {
+            bytes = start
+            isNull = false
+            throw error
+        }
+        if isNull {
+            isNull = false
+            bytes = start &+ 4
+            (byteBase + start).storeBytes(of: Int32(-1).bigEndian, as: Int32.self)
+        } else {
+            let length = bytes &- start &- 4
+            // 1 GiB is the server's limit for a value; the message's own limit is judged when it is sent.
+            guard length <= 0x3FFF_FFFF else {
+                bytes = start
+                throw Self.tooLong(length)
+            }
+            (byteBase + start).storeBytes(of: Int32(truncatingIfNeeded: length).bigEndian, as: Int32.self)
+        }
+    }
+
+    @usableFromInline @inline(never)
+    static func tooLong(_ length: Int) -> PostgresError {
+        PostgresError(
+            code: .invalidArgument, message: "a value of \(length) bytes is longer than the server's limit of 1 GiB")
+    }
+
+    /// The bytes written so far.
+    public func withUnsafeBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        defer { withExtendedLifetime(storage) {} }
+        return try body(UnsafeRawBufferPointer(start: byteBase, count: bytes))
+    }
+
+    /// Appends what another encoder holds.
+    public mutating func append(_ other: borrowing PostgresEncoder) {
+        write(UnsafeRawBufferPointer(start: other.byteBase, count: other.bytes))
+        withExtendedLifetime(other.storage) {}
+    }
+
+    /// Overwrites four bytes written before, such as a count that is known only at the end.
+    public mutating func patch(_ value: Int32, at offset: Int) {
+        guard offset >= 0, offset <= bytes &- 4 else { return }
+        (byteBase + offset).storeBytes(of: value.bigEndian, as: Int32.self)
+    }
+}
+
+extension PostgresEncoder {
+    @inlinable @inline(__always)
+    mutating func reserve(_ count: Int) {
+        if bytes &+ count > byteCapacity {
+            grow(segments: segmentCapacity, bytes: max(byteCapacity &* 2, bytes &+ count))
+        }
+    }
+
+    @usableFromInline @inline(never)
+    mutating func grow(segments newSegments: Int, bytes newBytes: Int) {
+        let larger = QueryStorage.make(segments: newSegments, bytes: newBytes)
+        larger.segmentBase.update(from: segmentBase, count: segments)
+        let target = larger.byteBase(segments: newSegments)
+        target.copyMemory(from: byteBase, byteCount: bytes)
+        storage = larger
+        segmentBase = larger.segmentBase
+        byteBase = target
+        segmentCapacity = newSegments
+        byteCapacity = newBytes
+    }
+
+    @inlinable @inline(__always)
+    mutating func appendSegment(_ kind: QuerySegment.Kind, _ address: UInt, _ word: UInt32) {
+        if segments == segmentCapacity { grow(segments: segmentCapacity &* 2 &+ 4, bytes: byteCapacity) }
+        segmentBase[segments] = QuerySegment(kind, address, word)
+        segments &+= 1
+        mix(UInt64(address) ^ UInt64(word) << 32 ^ UInt64(kind.rawValue) << 61)
+    }
+
+    @inlinable @inline(__always)
+    mutating func mix(_ value: UInt64) {
+        let hash = (identity ^ value) &* 0xff51_afd7_ed55_8ccd
+        identity = hash ^ (hash >> 32)
+    }
+
+    /// Appends a parameter of the query that is being built.
+    ///
+    /// A value that cannot be encoded is reported when the query is run, before anything is sent.
+    @inlinable @inline(__always)
+    public mutating func appendParameter<Value: PostgresEncodable>(_ value: borrowing Value) {
+        let format = Value.postgresFormat
+        appendSegment(.parameter, UInt(format.rawValue), Value.postgresType.oid)
+        parameters &+= 1
+        if format == .text { textParameters &+= 1 }
+        do { try writeCell(value) } catch { fail(error) }
+    }
+
+    /// Appends a parameter whose bytes are written by `body`, such as an array that is never made as a Swift array.
+    @inlinable
+    public mutating func appendParameter(
+        of type: PostgresType, format: PostgresFormat = .binary,
+        _ body: (inout PostgresEncoder) throws(PostgresError) -> Void
+    ) {
+        appendSegment(.parameter, UInt(format.rawValue), type.oid)
+        parameters &+= 1
+        if format == .text { textParameters &+= 1 }
+        let start = bytes
+        write(Int32(0))
+        do { try body(&self) } catch {
+            bytes = start &+ 4
+            fail(error)
+        }
+        let length = bytes &- start &- 4
+        if length > 0x3FFF_FFFF { fail(Self.tooLong(length)) }
+        patch(isNull ? -1 : Int32(truncatingIfNeeded: length), at: start)
+        if isNull {
+            bytes = start &+ 4
+            isNull = false
+        }
+    }
+
+    mutating func appendText(_ kind: QuerySegment.Kind, _ sql: String) {
+        appendSegment(kind, UInt(bitPattern: texts.count), UInt32(truncatingIfNeeded: sql.utf8.count))
+        texts.append(sql)
+        for byte in sql.utf8 { mix(UInt64(byte)) }
+    }
+
+    @usableFromInline @inline(never)
+    mutating func fail(_ error: PostgresError) {
+        if failure == nil { failure = error }
+    }
+
+    @inlinable
+    func seal() -> QueryStorage {
+        storage.withUnsafeMutablePointerToHeader { header in
+            header.pointee.segments = segments
+            header.pointee.segmentCapacity = segmentCapacity
+            header.pointee.bytes = bytes
+            header.pointee.parameters = parameters
+            header.pointee.textParameters = textParameters
+            header.pointee.identity = identity
+            header.pointee.texts = texts
+            header.pointee.text = text
+            header.pointee.failure = failure
+        }
+        return storage
+    }
+}

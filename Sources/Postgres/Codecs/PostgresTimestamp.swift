@@ -1,0 +1,168 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+/// A point in time: `timestamp with time zone`, with the server's exact microseconds.
+///
+/// Foundation's `Date` is a Double of seconds, which cannot hold every microsecond; this can.
+public struct PostgresTimestamp: Hashable, Sendable, Comparable {
+    /// Microseconds since 2000-01-01 00:00:00 UTC, as the server counts.
+    public var microseconds: Int64
+
+    @inlinable public init(microseconds: Int64) { self.microseconds = microseconds }
+
+    /// Later than all other times.
+    @inlinable public static var infinity: Self { Self(microseconds: .max) }
+    /// Earlier than all other times.
+    @inlinable public static var negativeInfinity: Self { Self(microseconds: .min) }
+    /// The earliest time the server has: 4714-11-24 00:00:00 BC.
+    @inlinable public static var earliest: Self { Self(microseconds: TimestampRange.first) }
+    /// The latest time the server has: 294276-12-31 23:59:59.999999.
+    @inlinable public static var latest: Self { Self(microseconds: TimestampRange.last) }
+
+    /// Neither `infinity` nor `negativeInfinity`.
+    @inlinable public var isFinite: Bool { microseconds != .max && microseconds != .min }
+
+    @inlinable public static func < (left: Self, right: Self) -> Bool { left.microseconds < right.microseconds }
+}
+
+extension PostgresTimestamp {
+    /// The system clock's time.
+    public static func now() -> Self {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        // A clock does not reach the years in which this would overflow; it would wrap, not trap.
+        let unix = Int64(time.tv_sec) &* 1_000_000 &+ Int64(time.tv_nsec) / 1000
+        return Self(microseconds: unix &- TimestampRange.unixEpochOffset)
+    }
+
+    /// From microseconds since 1970-01-01 00:00:00 UTC; nil outside the server's range.
+    public init?(unixMicroseconds: Int64) {
+        let (value, overflow) = unixMicroseconds.subtractingReportingOverflow(TimestampRange.unixEpochOffset)
+        guard !overflow, TimestampRange.contains(value) else { return nil }
+        microseconds = value
+    }
+
+    /// Microseconds since 1970-01-01 00:00:00 UTC; nil outside the server's range, as for `infinity`.
+    public var unixMicroseconds: Int64? {
+        guard TimestampRange.contains(microseconds) else { return nil }
+        let (value, overflow) = microseconds.addingReportingOverflow(TimestampRange.unixEpochOffset)
+        return overflow ? nil : value
+    }
+}
+
+extension PostgresTimestamp: PostgresCodable {
+    @inlinable public static var postgresType: PostgresType { .timestamptz }
+
+    /// Throws `invalidArgument` outside the server's range.
+    @inlinable
+    public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        guard TimestampRange.contains(microseconds) || !isFinite else { throw TimestampRange.outside(Self.self) }
+        encoder.write(microseconds)
+    }
+
+    @inlinable
+    public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
+        if format == .binary, type.oid == 1184, let number = value.integer(Int64.self) {
+            microseconds = number
+        } else {
+            microseconds = try TimestampRange.read(value, type, format, expecting: .timestamptz, as: Self.self)
+        }
+    }
+}
+
+extension PostgresTimestamp: CustomStringConvertible {
+    /// As the server writes it in UTC: `2024-05-06 07:08:09.12+00`.
+    public var description: String { TimestampText.write(microseconds, zone: "+00") }
+
+    /// From the server's text form with an offset, such as `2024-05-06 07:08:09.12+02`; nil for any other text.
+    public init?(_ text: String) {
+        guard let value = TimestampText.parse(text.utf8, hasZone: true) else { return nil }
+        microseconds = value
+    }
+}
+
+/// What a calendar and a clock on the wall show, in no time zone: `timestamp without time zone`.
+public struct PostgresLocalTimestamp: Hashable, Sendable, Comparable {
+    /// Microseconds since 2000-01-01 00:00:00.
+    public var microseconds: Int64
+
+    @inlinable public init(microseconds: Int64) { self.microseconds = microseconds }
+
+    @inlinable public static var infinity: Self { Self(microseconds: .max) }
+    @inlinable public static var negativeInfinity: Self { Self(microseconds: .min) }
+    /// The earliest time the server has: 4714-11-24 00:00:00 BC.
+    @inlinable public static var earliest: Self { Self(microseconds: TimestampRange.first) }
+    /// The latest time the server has: 294276-12-31 23:59:59.999999.
+    @inlinable public static var latest: Self { Self(microseconds: TimestampRange.last) }
+
+    /// Neither `infinity` nor `negativeInfinity`.
+    @inlinable public var isFinite: Bool { microseconds != .max && microseconds != .min }
+
+    @inlinable public static func < (left: Self, right: Self) -> Bool { left.microseconds < right.microseconds }
+}
+
+extension PostgresLocalTimestamp: PostgresCodable {
+    @inlinable public static var postgresType: PostgresType { .timestamp }
+
+    /// Throws `invalidArgument` outside the server's range.
+    @inlinable
+    public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        guard TimestampRange.contains(microseconds) || !isFinite else { throw TimestampRange.outside(Self.self) }
+        encoder.write(microseconds)
+    }
+
+    @inlinable
+    public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
+        if format == .binary, type.oid == 1114, let number = value.integer(Int64.self) {
+            microseconds = number
+        } else {
+            microseconds = try TimestampRange.read(value, type, format, expecting: .timestamp, as: Self.self)
+        }
+    }
+}
+
+extension PostgresLocalTimestamp: CustomStringConvertible {
+    /// As the server writes it: `2024-05-06 07:08:09.12`.
+    public var description: String { TimestampText.write(microseconds, zone: "") }
+
+    /// From the server's text form, such as `2024-05-06 07:08:09.12`; nil for any other text.
+    public init?(_ text: String) {
+        guard let value = TimestampText.parse(text.utf8, hasZone: false) else { return nil }
+        microseconds = value
+    }
+}
+
+@usableFromInline
+enum TimestampRange {
+    // MIN_TIMESTAMP and END_TIMESTAMP of src/include/datatype/timestamp.h.
+    @usableFromInline static var first: Int64 { -211_813_488_000_000_000 }
+    @usableFromInline static var last: Int64 { 9_223_371_331_199_999_999 }
+    /// From 1970-01-01 to 2000-01-01.
+    static var unixEpochOffset: Int64 { 946_684_800_000_000 }
+
+    @inlinable static func contains(_ microseconds: Int64) -> Bool { microseconds >= first && microseconds <= last }
+
+    @usableFromInline @inline(never)
+    static func outside<T>(_ type: T.Type) -> PostgresError {
+        PostgresError(code: .invalidArgument, message: "a \(T.self) outside the server's range, 4714 BC to 294276 AD")
+    }
+
+    /// What is not a binary value of the right length.
+    @usableFromInline @inline(never)
+    static func read<T>(
+        _ value: RawSpan, _ type: PostgresType, _ format: PostgresFormat, expecting expected: PostgresType, as: T.Type
+    ) throws(PostgresError) -> Int64 {
+        guard type.oid == expected.oid else { throw .typeMismatch(T.self, type, format) }
+        guard format == .text else {
+            throw .cannotDecode(T.self, from: type, "\(value.byteCount) bytes instead of 8")
+        }
+        let hasZone = expected.oid == PostgresType.timestamptz.oid
+        guard let number = value.withUnsafeBytes({ TimestampText.parse($0, hasZone: hasZone) }) else {
+            throw .cannotDecode(T.self, from: type, "not a time of the server's range as DateStyle ISO writes it")
+        }
+        return number
+    }
+}

@@ -1,0 +1,54 @@
+import PostgresTransport
+import Synchronization
+
+/// The blocking API's part: the same roles, on a thread that may wait.
+extension ConnectionCore {
+    func performBlocking(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
+        if let error = query.storage.sealed.pointee.failure { throw error.with(sql: query.sql) }
+        var mode = ConnectionState.Mode.cached
+        while true {
+            let reply = try finishBlocking { () throws(PostgresError) -> Begun in
+                try begin(query, formats, mode, mayRead: true, blocking: true)
+            }
+            guard let error = reply.error else { return reply }
+            guard let next = nextMode(after: reply, mode, query) else { throw error }
+            mode = next
+        }
+    }
+
+    @inline(__always)
+    func finishBlocking(_ begin: () throws(PostgresError) -> Begun) throws(PostgresError) -> Reply {
+        if loop.isCurrent {
+            throw PostgresError(
+                code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
+                hint: "use PostgresConnection there")
+        }
+        while true {
+            switch try begin() {
+            case .reads(let number):
+                if let reply = readOwnReply(number, .unbounded) { return reply.reply }
+                return waitBlocking(for: number)
+            case .queued(let number, let flush):
+                if flush { pump() }
+                return waitBlocking(for: number)
+            case .noRoom: waitForRoomBlocking()
+            }
+        }
+    }
+
+    /// Somebody else reads: waits until the reply was handed over.
+    func waitBlocking(for number: Int) -> Reply {
+        let thread = BlockedThread()
+        if let reply = claim(number, .thread(thread)) { return reply }
+        return thread.wait()
+    }
+
+    func waitForRoomBlocking(for writer: Int? = nil) {
+        let number = state.withLock { state in
+            state.roomNumber &+= 1
+            return state.roomNumber
+        }
+        let thread = BlockedThread()
+        if waitForRoom(number, .thread(thread), writer) { _ = thread.wait() }
+    }
+}

@@ -1,0 +1,268 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// Many statements in one flight: queued piece by piece so that what waits to be sent stays bounded, one wake-up a piece.
+extension ConnectionCore {
+    /// Encoded bytes after which a pipeline hands over what it has, and begins another piece.
+    private static let pieceBytes = 256 * 1024
+    /// A flight of at most so many statements may be read by its caller.
+    private static let smallFlight = 16
+
+    private enum Piece {
+        case begun(Begun, Flight, next: Int)
+        case noRoom
+    }
+
+    /// Where a pipeline stands between its pieces.
+    private struct Progress {
+        var next = 0
+        let writer: Int
+        let sync: PostgresPipeline.Sync
+        let modes: [ConnectionState.Mode]
+    }
+
+    /// One reply a statement, in order.
+    ///
+    /// - Throws: only when nothing was sent.
+    nonisolated(nonsending) func run(
+        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+    ) async throws(PostgresError) -> [Reply] {
+        try check(items)
+        if items.isEmpty { return [] }
+        var replies = try await fly(items, Array(repeating: .cached, count: items.count), sync)
+        var modes: [ConnectionState.Mode] = Array(repeating: .cached, count: items.count)
+        for _ in 0..<2 {
+            let again = repeatable(items, &modes, replies, sync)
+            if again.isEmpty { break }
+            let repeated: [Reply]
+            do {
+                repeated = try await fly(again.map { items[$0] }, again.map { modes[$0] }, sync)
+            } catch { break }
+            for (index, reply) in zip(again, repeated) { replies[index] = reply }
+        }
+        return replies
+    }
+
+    /// The same on a thread of the blocking API.
+    func runBlocking(
+        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+    ) throws(PostgresError) -> [Reply] {
+        try check(items)
+        if items.isEmpty { return [] }
+        var modes: [ConnectionState.Mode] = Array(repeating: .cached, count: items.count)
+        var replies = try flyBlocking(items, modes, sync)
+        for _ in 0..<2 {
+            let again = repeatable(items, &modes, replies, sync)
+            if again.isEmpty { break }
+            let repeated: [Reply]
+            do {
+                repeated = try flyBlocking(again.map { items[$0] }, again.map { modes[$0] }, sync)
+            } catch { break }
+            for (index, reply) in zip(again, repeated) { replies[index] = reply }
+        }
+        return replies
+    }
+
+    /// What can be told before anything is sent.
+    private func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
+        for (index, item) in items.enumerated() {
+            if let error = item.query.problem {
+                throw error.with(message: "statement \(index + 1) of the pipeline: \(error.message)")
+            }
+        }
+    }
+
+    /// Which statements are worth sending once more: those refused for a reason of the statement cache's or of inferred types,
+    /// outside a transaction; of an atomic group all or none.
+    private func repeatable(
+        _ items: [PostgresPipeline.Item], _ modes: inout [ConnectionState.Mode], _ replies: [Reply],
+        _ sync: PostgresPipeline.Sync
+    ) -> [Int] {
+        var found: [Int] = []
+        for index in items.indices where replies[index].error != nil {
+            guard let mode = nextMode(after: replies[index], modes[index], items[index].query) else { continue }
+            modes[index] = mode
+            found.append(index)
+        }
+        return sync == .atomic && !found.isEmpty ? Array(items.indices) : found
+    }
+
+    // MARK: A flight
+
+    nonisolated(nonsending) private func fly(
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync
+    ) async throws(PostgresError) -> [Reply] {
+        var progress = Progress(writer: nextWriter(), sync: sync, modes: modes)
+        var flights: [Flight] = []
+        while progress.next < items.count {
+            if Task.isCancelled, flights.isEmpty { throw .cancelled(.notSent) }
+            let mayRead =
+                callersMayRead && items.count <= ConnectionCore.smallFlight && !loop.isCurrent && PollPermit.take()
+            defer { if mayRead { PollPermit.giveBack() } }
+            let piece: Piece
+            do {
+                piece = try begin(items, &progress, mayRead: mayRead, blocking: false)
+            } catch {
+                if flights.isEmpty { throw error }
+                break
+            }
+            switch piece {
+            case .noRoom: await waitForRoom(for: progress.writer)
+            case .begun(let begun, let flight, _):
+                flights.append(flight)
+                let isLast = progress.next >= items.count
+                switch begun {
+                case .reads(let number):
+                    if let reply = readOwnReply(number, .poll) {
+                        if let error = reply.reply.error { flight.fail(error, error.outcome) }
+                    } else {
+                        settle(flight, await wait(for: number))
+                    }
+                case .queued(let number, let flush):
+                    if flush { pump() }
+                    // All but the last piece are awaited through the last: replies come in order.
+                    if isLast { settle(flight, await wait(for: number)) } else { forget(number) }
+                case .noRoom: break
+                }
+            }
+        }
+        return collect(flights, items.count, sync)
+    }
+
+    private func flyBlocking(
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync
+    ) throws(PostgresError) -> [Reply] {
+        var progress = Progress(writer: nextWriter(), sync: sync, modes: modes)
+        var flights: [Flight] = []
+        while progress.next < items.count {
+            let piece: Piece
+            do {
+                piece = try begin(items, &progress, mayRead: true, blocking: true)
+            } catch {
+                if flights.isEmpty { throw error }
+                break
+            }
+            switch piece {
+            case .noRoom: waitForRoomBlocking(for: progress.writer)
+            case .begun(let begun, let flight, _):
+                flights.append(flight)
+                switch begun {
+                case .reads(let number):
+                    if let reply = readOwnReply(number, .unbounded) {
+                        if let error = reply.reply.error { flight.fail(error, error.outcome) }
+                    } else {
+                        settle(flight, waitBlocking(for: number))
+                    }
+                case .queued(let number, let flush):
+                    if flush { pump() }
+                    if progress.next >= items.count { settle(flight, waitBlocking(for: number)) } else { forget(number) }
+                case .noRoom: break
+                }
+            }
+        }
+        return collect(flights, items.count, sync)
+    }
+
+    /// The caller's wait ended without the flight's replies: it was cancelled, or the connection broke.
+    private func settle(_ flight: Flight, _ reply: Reply) {
+        guard let error = reply.error else { return }
+        // A cancelled flight is still in the hands of the reader; nothing of it may be touched.
+        if error.code == .cancelled { flight.isCancelled.store(true, ordering: .relaxed) } else { flight.fail(error, error.outcome) }
+    }
+
+    /// A piece that nobody waits for on its own.
+    private func forget(_ number: Int) {
+        state.withLock { state in
+            if state.parked.removeValue(forKey: number) == nil { _ = state.queue.update(number) { $0.waiter = .abandoned } }
+        }
+    }
+
+    private func nextWriter() -> Int {
+        state.withLock { state in
+            state.roomNumber &+= 1
+            return state.roomNumber
+        }
+    }
+
+    /// Encodes the next piece.
+    private func begin(
+        _ items: [PostgresPipeline.Item], _ progress: inout Progress, mayRead: Bool, blocking: Bool
+    ) throws(PostgresError) -> Piece {
+        let onLoop = loop.isCurrent
+        var woken: [ConnectionState.RoomWaiter] = []
+        defer { wake(woken) }
+        return try state.withLock { state throws(PostgresError) in
+            if let closed = state.closed { throw closed.with(outcome: .notSent) }
+            guard state.hasRoom(for: progress.writer) else { return .noRoom }
+            let startOffset = state.encodedBytes
+            let pendingStart = state.pending.count
+            var requests: [Flight.Item] = []
+            requests.reserveCapacity(min(items.count - progress.next, 4096))
+            let isolated = progress.sync == .isolated
+            while progress.next < items.count, state.pending.count &- pendingStart < ConnectionCore.pieceBytes {
+                let item = items[progress.next]
+                let request = try state.encode(item.query, item.formats, progress.modes[progress.next], sync: isolated)
+                requests.append(Flight.Item(request: request, formats: item.formats))
+                progress.next &+= 1
+            }
+            if !isolated {
+                if progress.next < items.count {
+                    state.exclusiveWriter = progress.writer
+                } else {
+                    let before = state.pending.count
+                    requests.append(
+                        Flight.Item(request: state.outbound.sync(into: &state.pending), formats: .text))
+                    state.encodedBytes &+= state.pending.count &- before
+                    if state.exclusiveWriter != nil {
+                        state.exclusiveWriter = nil
+                        swap(&woken, &state.waitingForRoom)
+                    }
+                }
+            }
+            guard let first = requests.first else { return .noRoom }
+            let flight = Flight(requests)
+            var entry = InFlight(request: first.request, formats: first.formats, startOffset: startOffset)
+            entry.collector = .flight(flight)
+            let begun = enqueue(&state, entry, mayRead: mayRead, blocking: blocking, onLoop: onLoop)
+            return .begun(begun, flight, next: progress.next)
+        }
+    }
+
+    /// The replies of all pieces, one a statement.
+    private func collect(_ flights: [Flight], _ count: Int, _ sync: PostgresPipeline.Sync) -> [Reply] {
+        var replies: [Reply] = []
+        replies.reserveCapacity(count + 1)
+        // After a cancelled wait the flights are still the reader's; nothing of them may be looked at.
+        let isCancelled = flights.contains { $0.isCancelled.load(ordering: .relaxed) }
+        for flight in flights {
+            if isCancelled {
+                for _ in flight.items { replies.append(Reply(error: .cancelled(.unknown))) }
+            } else {
+                replies += flight.replies
+            }
+        }
+        if sync == .atomic, replies.count > count {
+            let end = replies.removeLast()
+            PostgresPipeline.settleAtomic(&replies, end)
+        }
+        while replies.count < count { replies.append(Reply(error: .cancelled(.notSent))) }
+        return replies
+    }
+}
+
+extension PostgresPipeline {
+    /// Of an atomic group only the end acknowledges: if anything failed, nothing of what came after the last COMMIT happened.
+    static func settleAtomic(_ replies: inout [Reply], _ end: Reply) {
+        let status = end.status
+        for index in replies.indices { replies[index].status = status }
+        guard let cause = replies.compactMap(\.error).first ?? end.error else { return }
+        let committed = replies.lastIndex { $0.error == nil && $0.tag == StatementResult.commitTag } ?? -1
+        for index in replies.indices where index > committed && replies[index].error == nil {
+            replies[index].error = PostgresError(
+                code: cause.code,
+                message: "rolled back, because another statement of the group failed: \(cause.message)",
+                outcome: cause.outcome == .unknown ? .unknown : .aborted)
+        }
+    }
+}

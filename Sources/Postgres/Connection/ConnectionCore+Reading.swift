@@ -1,0 +1,296 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// The reader's part: bytes to replies, replies to their callers.
+extension ConnectionCore {
+    /// What a reader found.
+    struct ReadOutcome {
+        /// The reply that the reader itself waits for.
+        var reply: Reply?
+        /// Whether the connection is of use still.
+        var isOpen = true
+    }
+
+    /// The loop's thread, when the socket is readable.
+    func readOnLoop() {
+        let isReader = state.withLock { state in
+            guard state.reader == .loop, state.closed == nil else { return false }
+            state.loopReads = true
+            return true
+        }
+        guard isReader else { return }
+        var isOpen = true
+        do {
+            while isOpen {
+                let space = inbound.buffer.space()
+                let count = try channel.receive(into: space)
+                guard count > 0 else { break }
+                inbound.buffer.received(count)
+                inbound.buffer.growIfFull(count, of: space.count)
+                isOpen = drain(wanted: -1).isOpen
+                if count < space.count { break }
+                if pausesForStream() { break }
+            }
+        } catch {
+            return lost(error, holding: .reader)
+        }
+        let isClosed = state.withLock { state in
+            if state.closed != nil { return true }
+            state.loopReads = false
+            countReads(&state)
+            if pausesForStream(&state) {
+                state.reader = .nobody
+                arm(&state)
+            }
+            return false
+        }
+        if isClosed { leaveAfterClose() }
+        if channel.isEncrypted, channel.hasUnsentBytes { flush() }
+    }
+
+    @inline(__always)
+    func countReads(_ state: inout ConnectionState) {
+        let counters = channel.readerCounters
+        state.statistics.bytesReceived = counters.bytesReceived
+        state.statistics.messagesReceived = inbound.messageCount
+        state.readerCalls = counters.systemCalls
+    }
+
+    /// Handles everything that was received. `wanted` is the number of the request whose caller is the reader.
+    func drain(wanted: Int) -> ReadOutcome {
+        var outcome = ReadOutcome()
+        do throws(ProtocolError) {
+            while true {
+                switch try inbound.next() {
+                case .needsBytes: return outcome
+                case .needsRequest(let tag):
+                    guard beginHead() else { throw ProtocolError.unexpectedMessage(tag, while: "nothing is in flight") }
+                case .finished:
+                    if let reply = finishHead(wanted) { outcome.reply = reply }
+                case .statementFinished:
+                    finishStatementOfScript()
+                case .rows:
+                    deliverRows()
+                case .refuseCopy(let resync):
+                    refuseCopy(resync: resync)
+                case .parameter(let parameter):
+                    try parameterChanged(parameter)
+                case .notice, .notification: break
+                case .farewell(let report):
+                    state.withLock { $0.farewell = PostgresError(report, outcome: .unknown, sql: nil) }
+                }
+            }
+        } catch {
+            poison(error)
+            outcome.isOpen = false
+            return outcome
+        }
+    }
+
+    private func parameterChanged(_ parameter: ParameterStatus) throws(ProtocolError) {
+        if parameter.name == "client_encoding", parameter.value != "UTF8" {
+            throw .clientEncoding(parameter.value)
+        }
+        state.withLock { state in
+            // A bound, so that a hostile server cannot fill the memory.
+            if state.parameters.count < 256 || state.parameters[parameter.name] != nil {
+                state.parameters[parameter.name] = parameter.value
+            }
+        }
+    }
+
+    @inline(__always)
+    private func beginHead() -> Bool {
+        guard let first = state.withLock({ state in state.queue.withFirst { copy $0 } }) else { return false }
+        head = first
+        inbound.begin(first.request)
+        return true
+    }
+
+    /// The end of a request: the reply goes to whoever waits.
+    @inline(__always)
+    private func finishHead(_ wanted: Int) -> Reply? {
+        let result = inbound.takeResult()
+        guard let current = head else { return nil }
+        if case .flight(let flight) = current.collector { return finishInFlight(flight, result, wanted) }
+        let reply = makeReply(result, current.request, current.formats)
+        if case .stream(let stream) = current.collector { stream.finish(reply.error, core: self) }
+        return complete(reply, result.status, wanted)
+    }
+
+    private func finishInFlight(_ flight: Flight, _ result: StatementResult, _ wanted: Int) -> Reply? {
+        let item = flight.items[flight.index]
+        if !item.request.parts.contains(.simple) || result.failure != nil {
+            flight.replies.append(makeReply(result, item.request, item.formats))
+        }
+        if let next = flight.advance() {
+            inbound.begin(next.request)
+            return nil
+        }
+        return complete(Reply(), result.status, wanted)
+    }
+
+    /// Takes the request out of the queue, and its reply to its caller.
+    @inline(__always)
+    private func complete(_ reply: Reply, _ status: TransactionStatus?, _ wanted: Int) -> Reply? {
+        head = nil
+        var isWanted = false
+        let waiter = state.withLock { state -> InFlight.Waiter in
+            let number = state.queue.nextNumber &- state.queue.count
+            guard let request = state.queue.popFirst() else { return .abandoned }
+            if let status { state.transactionStatus = status }
+            if state.queue.isEmpty {
+                state.statistics.roundTrips &+= 1
+                if state.sentAt != 0 {
+                    state.policy.measured(monotonicNanoseconds() &- state.sentAt)
+                    state.sentAt = 0
+                }
+            }
+            countReads(&state)
+            switch request.waiter {
+            case .unclaimed, .cancelled:
+                if number == wanted { isWanted = true } else { state.parked[number] = reply }
+                return .abandoned
+            case .continuation, .thread, .abandoned: return request.waiter
+            }
+        }
+        if isWanted { return reply }
+        resume(waiter, reply)
+        return nil
+    }
+
+    private func finishStatementOfScript() {
+        let result = inbound.takeResult()
+        guard case .flight(let flight) = head?.collector else { return }
+        flight.replies.append(makeReply(result, flight.items[flight.index].request, .text))
+    }
+
+    // MARK: Results
+
+    @inline(__always)
+    private func makeReply(_ result: StatementResult, _ request: Request, _ formats: ResultFormats) -> Reply {
+        var reply = Reply()
+        reply.firstChunk = result.firstChunk
+        reply.rowCount = result.rowCount
+        reply.affected = result.affected
+        reply.tag = result.tag
+        reply.status = result.status
+        if request.parts.contains(.parses) || result.failure != nil {
+            settle(result, request, &reply)
+        }
+        if !result.moreChunks.isEmpty { reply.moreChunks = result.moreChunks }
+        if let statement = request.statement {
+            if let description = statement.description ?? result.description, description.columnCount > 0 {
+                reply.columns = columns(of: statement, description, formats)
+            }
+        } else if let rows = result.description?.rowDescription {
+            reply.columns = PostgresColumns(rows, formats)
+        }
+        return reply
+    }
+
+    /// Columns are made once for a statement and its formats.
+    private func columns(
+        of statement: PreparedStatement, _ description: StatementDescription, _ formats: ResultFormats
+    ) -> PostgresColumns? {
+        if let known = statement.attachment as? DescribedColumns, known.formats == formats { return known.columns }
+        guard let rows = description.rowDescription else { return nil }
+        let columns = PostgresColumns(rows, formats)
+        statement.attachment = DescribedColumns(formats: formats, columns: columns)
+        return columns
+    }
+
+    /// What a first execution or a failure means for the statement cache, and the error in our words.
+    private func settle(_ result: StatementResult, _ request: Request, _ reply: inout Reply) {
+        var failure: PostgresError?
+        switch result.failure {
+        case nil: break
+        case .rejected(let report):
+            failure = PostgresError(report, outcome: .rejected, sql: request.statement?.key.text)
+            if request.parts.contains(.executes) { reply.retry = retry(after: report, request) }
+        case .aborted:
+            failure = PostgresError(
+                code: .inFailedSqlTransaction, message: "not run: an earlier statement of the group failed",
+                outcome: .aborted, sql: request.statement?.key.text)
+        case .tooLarge:
+            failure = PostgresError(
+                code: .resultTooLarge,
+                message: "the rows have more than \(request.rowByteLimit) bytes, the bound for a buffered result",
+                outcome: .succeeded, sql: request.statement?.key.text,
+                hint: "read them with stream(), or raise maximumResultBytes")
+        case .copy:
+            failure = PostgresError(
+                code: .unsupported, message: "the statement is a COPY, which a query cannot run", outcome: .rejected,
+                sql: request.statement?.key.text)
+        }
+        reply.error = failure
+        guard let statement = request.statement else { return }
+        state.withLock { state in
+            if request.parts.contains(.parses), statement.state == .pending {
+                if result.isParsed, let description = result.description {
+                    statement.description = description
+                    statement.state = .ready
+                } else if result.isParsed {
+                    state.outbound.statements.evict(statement)
+                } else {
+                    state.outbound.statements.remove(statement)
+                }
+            } else if case .rejected(let report) = result.failure {
+                if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
+                    state.outbound.statements.remove(statement)
+                } else if isStalePlan(report) {
+                    state.outbound.statements.evict(statement)
+                }
+            }
+        }
+    }
+
+    /// Whether an isolated statement outside a transaction, of which nothing was run, is worth sending once more.
+    private func retry(after report: ServerReport, _ request: Request) -> Reply.Retry {
+        switch PostgresError.Code(report.sqlState) {
+        case .invalidSqlStatementName where !request.parts.contains(.parses): .unnamed
+        case .featureNotSupported where isStalePlan(report) && !request.parts.contains(.parses): .unnamed
+        case .indeterminateDatatype, .ambiguousFunction: .stringsAsText
+        default: .none
+        }
+    }
+
+    /// The table changed under a cached plan: `cached plan must not change result type`.
+    private func isStalePlan(_ report: ServerReport) -> Bool {
+        report.sqlState == PostgresError.Code.featureNotSupported.rawValue && report.routine == "RevalidateCachedQuery"
+    }
+
+    /// Nobody asked for COPY FROM STDIN. The server waits for data; it gets CopyFail and, because it ignored the Sync that came
+    /// during the copy, another Sync. With other requests behind this one, their messages have been taken for copy data's: there
+    /// is no way back into step.
+    private func refuseCopy(resync: Bool) {
+        let isAlone = state.withLock { state in
+            guard state.queue.count == 1, state.closed == nil else { return false }
+            if case .flight(let flight) = head?.collector, flight.items.count > 1 { return false }
+            let start = state.pending.count
+            guard (try? state.outbound.refuseCopy(resync: resync, into: &state.pending)) != nil else { return false }
+            state.encodedBytes &+= state.pending.count &- start
+            return true
+        }
+        if isAlone {
+            flush()
+        } else {
+            fail(
+                PostgresError(
+                    code: .unsupported, message: "a statement in a pipeline is a COPY FROM STDIN", outcome: .unknown,
+                    hint: "the connection is closed; run COPY on its own"))
+        }
+    }
+}
+
+/// The columns that were made of a statement's description for certain formats.
+final class DescribedColumns: Sendable {
+    let formats: ResultFormats
+    let columns: PostgresColumns
+
+    init(formats: ResultFormats, columns: PostgresColumns) {
+        self.formats = formats
+        self.columns = columns
+    }
+}

@@ -1,0 +1,337 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// The caller's part: a request into the queue, and the wait for its reply.
+extension ConnectionCore {
+    /// How long a thread may wait for the socket.
+    enum ReadBound {
+        /// A caller of the asynchronous API, on a thread of the cooperative pool.
+        case poll
+        /// A caller of the blocking API, whose thread is its own.
+        case unbounded
+    }
+
+    @inline(__always)
+    func wait(_ bound: ReadBound) -> Bool {
+        switch bound {
+        case .poll: channel.waitReadable(microseconds: ReaderPolicy.pollMicroseconds)
+        case .unbounded: channel.waitReadable(until: .never)
+        }
+    }
+
+    enum Begun {
+        /// The caller has both roles: send, and read.
+        case reads(Int)
+        /// Queued; `flush` says that the caller is to send.
+        case queued(Int, flush: Bool)
+        case noRoom
+    }
+
+    // MARK: Beginning
+
+    /// One lock: encode, queue, and decide who sends and who reads.
+    @inline(__always)
+    func begin(
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, mayRead: Bool, blocking: Bool
+    ) throws(PostgresError) -> Begun {
+        let onLoop = loop.isCurrent
+        return try state.withLock { state throws(PostgresError) in
+            guard state.hasRoom(for: nil), state.closed == nil else { return try refuse(&state) }
+            let start = state.encodedBytes
+            let request = try state.encode(query, formats, mode, sync: true)
+            return enqueue(
+                &state, InFlight(request: request, formats: formats, startOffset: start), mayRead: mayRead,
+                blocking: blocking, onLoop: onLoop)
+        }
+    }
+
+    private func refuse(_ state: inout ConnectionState) throws(PostgresError) -> Begun {
+        if let closed = state.closed { throw closed.with(outcome: .notSent) }
+        return .noRoom
+    }
+
+    /// Puts a request that is encoded in `pending` into the queue.
+    @inline(__always)
+    func enqueue(
+        _ state: inout ConnectionState, _ request: consuming InFlight, mayRead: Bool, blocking: Bool, onLoop: Bool
+    ) -> Begun {
+        let number = state.queue.nextNumber
+        let wasEmpty = state.queue.isEmpty
+        state.queue.append(request)
+        if wasEmpty {
+            state.policy.streak &+= 1
+            if mayRead, !state.sending, canRead(&state, blocking: blocking) {
+                state.reader = .caller
+                arm(&state)
+                takeSenderRole(&state)
+                return .reads(number)
+            }
+            state.sentAt = monotonicNanoseconds()
+        } else {
+            state.policy.overlapped()
+            state.sentAt = 0
+        }
+        if state.reader == .nobody {
+            state.reader = .loop
+            arm(&state)
+        }
+        if state.sending || state.turnScheduled { return .queued(number, flush: false) }
+        if wasEmpty, !onLoop {
+            takeSenderRole(&state)
+            return .queued(number, flush: true)
+        }
+        state.turnScheduled = true
+        loop.scheduleTurn(self)
+        return .queued(number, flush: false)
+    }
+
+    @inline(__always)
+    private func canRead(_ state: inout ConnectionState, blocking: Bool) -> Bool {
+        switch state.reader {
+        case .caller: return false
+        case .loop: if state.loopReads || state.policy.streak < ReaderPolicy.aloneBeforeReading { return false }
+        case .nobody: break
+        }
+        return blocking || state.policy.isFast
+    }
+
+    // MARK: One statement
+
+    /// Runs one statement in its own Sync group.
+    ///
+    /// What was refused for a reason of the statement cache's, or of the types we left to the server, is sent once more.
+    nonisolated(nonsending) func perform(
+        _ query: PostgresQuery, _ formats: ResultFormats
+    ) async throws(PostgresError) -> Reply {
+        if let failure = query.storage.sealed.pointee.failure { throw failure.with(sql: query.sql) }
+        var mode = ConnectionState.Mode.cached
+        while true {
+            let reply = try await once(query, formats, mode)
+            guard let error = reply.error else { return reply }
+            guard let next = nextMode(after: reply, mode, query) else { throw error }
+            mode = next
+        }
+    }
+
+    /// How a statement that failed is worth sending once more, if it is.
+    func nextMode(
+        after reply: Reply, _ mode: ConnectionState.Mode, _ query: PostgresQuery
+    ) -> ConnectionState.Mode? {
+        // In a transaction the statement may not run twice, and cannot: the transaction has failed.
+        guard reply.status == .idle else { return nil }
+        switch (reply.retry, mode) {
+        case (.unnamed, .cached): return .unnamed
+        case (.stringsAsText, .cached), (.stringsAsText, .unnamed):
+            return query.storage.sealed.pointee.textParameters > 0 ? .stringsAsText : nil
+        default: return nil
+        }
+    }
+
+    nonisolated(nonsending) private func once(
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode
+    ) async throws(PostgresError) -> Reply {
+        while true {
+            if Task.isCancelled { throw .cancelled(.notSent) }
+            let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
+            let begun: Begun
+            do {
+                begun = try begin(query, formats, mode, mayRead: permit, blocking: false)
+            } catch {
+                if permit { PollPermit.giveBack() }
+                throw error
+            }
+            switch begun {
+            case .reads(let number):
+                let reply = readOwnReply(number, .poll)
+                PollPermit.giveBack()
+                if let reply {
+                    if reply.isYieldDue { await Task.yield() }
+                    return reply.reply
+                }
+                return await wait(for: number)
+            case .queued(let number, let flush):
+                if permit { PollPermit.giveBack() }
+                if flush { pump() }
+                return await wait(for: number)
+            case .noRoom:
+                if permit { PollPermit.giveBack() }
+                await waitForRoom()
+            }
+        }
+    }
+
+    struct OwnReply {
+        let reply: Reply
+        let isYieldDue: Bool
+    }
+
+    /// Sends, and reads until the reply is there, on the calling thread.
+    ///
+    /// - Returns: nil if the poll ran out, or somebody else has to read: then the loop reads, and the caller waits.
+    @inline(__always)
+    func readOwnReply(_ number: Int, _ bound: ReadBound) -> OwnReply? {
+        pump()
+        let start = monotonicNanoseconds()
+        while true {
+            var found: Reply?
+            do {
+                guard wait(bound) else {
+                    giveRoleToLoop()
+                    return nil
+                }
+                let space = inbound.buffer.space()
+                let count = try channel.receive(into: space)
+                if count > 0 {
+                    inbound.buffer.received(count)
+                    inbound.buffer.growIfFull(count, of: space.count)
+                    found = drain(wanted: number).reply
+                    if channel.isEncrypted, channel.hasUnsentBytes { flush() }
+                }
+            } catch {
+                lost(error, holding: .reader)
+                return takeParked(number)
+            }
+            let elapsed = monotonicNanoseconds() &- start
+            var isYieldDue = false
+            var isClosed = false
+            let isDone = state.withLock { state in
+                if state.closed != nil {
+                    isClosed = true
+                    return true
+                }
+                guard found != nil else { return false }
+                state.policy.measured(elapsed)
+                state.unsuspended &+= elapsed
+                if state.unsuspended > ReaderPolicy.nanosecondsBeforeYield {
+                    state.unsuspended = 0
+                    isYieldDue = true
+                }
+                if state.queue.isEmpty {
+                    state.reader = .nobody
+                } else {
+                    state.reader = .loop
+                    state.policy.overlapped()
+                    arm(&state)
+                }
+                return true
+            }
+            if isClosed { leaveAfterClose() }
+            if let found { return OwnReply(reply: found, isYieldDue: isYieldDue) }
+            if isClosed { return takeParked(number) }
+            if isDone { return nil }
+            if case .poll = bound, elapsed > UInt64(ReaderPolicy.pollMicroseconds) &* 1000 {
+                giveRoleToLoop()
+                return nil
+            }
+        }
+    }
+
+    private func giveRoleToLoop() {
+        let isClosed = state.withLock { state in
+            if state.closed != nil { return true }
+            state.policy.waitedInVain()
+            state.unsuspended = 0
+            state.reader = .loop
+            arm(&state)
+            return false
+        }
+        if isClosed { leaveAfterClose() }
+    }
+
+    /// The connection was closed while this thread was its reader: what is left of the queue is the reader's to answer.
+    func leaveAfterClose() {
+        let reason = state.withLock { $0.closed }
+        if let reason { fail(reason, holding: .reader) }
+    }
+
+    private func takeParked(_ number: Int) -> OwnReply? {
+        state.withLock { $0.parked.removeValue(forKey: number) }.map { OwnReply(reply: $0, isYieldDue: false) }
+    }
+
+    // MARK: Waiting
+
+    /// Suspends until the reply is there. Cancelling the task ends the wait, not the statement: its reply is read and thrown away
+    /// when it comes, so that replies never shift.
+    nonisolated(nonsending) func wait(for number: Int) async -> Reply {
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }
+            }
+        } onCancel: {
+            cancel(number)
+        }
+    }
+
+    /// Registers who waits; returns the reply if it is there already.
+    func claim(_ number: Int, _ waiter: InFlight.Waiter) -> Reply? {
+        state.withLock { state in
+            state.unsuspended = 0
+            if !state.parked.isEmpty, let reply = state.parked.removeValue(forKey: number) { return reply }
+            let found = state.queue.update(number) { request -> Reply? in
+                if case .cancelled = request.waiter {
+                    request.waiter = .abandoned
+                    return Reply(error: .cancelled(.unknown))
+                }
+                request.waiter = waiter
+                return nil
+            }
+            return found ?? Reply(error: .internalFailure("request \(number) is neither in flight nor answered"))
+        }
+    }
+
+    private func cancel(_ number: Int) {
+        let waiter = state.withLock { state in
+            state.queue.update(number) { request -> InFlight.Waiter in
+                switch request.waiter {
+                case .unclaimed:
+                    request.waiter = .cancelled
+                    return .unclaimed
+                case .continuation:
+                    defer { request.waiter = .abandoned }
+                    return request.waiter
+                case .cancelled, .thread, .abandoned: return .unclaimed
+                }
+            }
+        }
+        if let waiter { resume(waiter, Reply(error: .cancelled(.unknown))) }
+    }
+
+    /// Until the sender has caught up. The caller then tries again; if its task was cancelled, it finds that out itself.
+    nonisolated(nonsending) func waitForRoom(for writer: Int? = nil) async {
+        let number = state.withLock { state in
+            state.roomNumber &+= 1
+            return state.roomNumber
+        }
+        await withTaskCancellationHandler {
+            _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
+                if !waitForRoom(number, .continuation(continuation), writer) { continuation.resume(returning: Reply()) }
+            }
+        } onCancel: {
+            let waiting = state.withLock { state -> ConnectionState.RoomWaiter? in
+                guard let index = state.waitingForRoom.firstIndex(where: { $0.number == number }) else { return nil }
+                return state.waitingForRoom.remove(at: index)
+            }
+            if let waiting { wake([waiting]) }
+        }
+    }
+
+    /// False if there is room by now, or never will be.
+    func waitForRoom(_ number: Int, _ waiter: InFlight.Waiter, _ writer: Int?) -> Bool {
+        state.withLock { state in
+            guard state.closed == nil, !state.hasRoom(for: writer), !Task.isCancelled else { return false }
+            state.waitingForRoom.append(ConnectionState.RoomWaiter(number: number, waiter: waiter))
+            return true
+        }
+    }
+}
+
+extension PostgresError {
+    static func cancelled(_ outcome: Outcome) -> PostgresError {
+        PostgresError(
+            code: .cancelled,
+            message: outcome == .notSent ? "the task was cancelled before the statement was sent"
+                : "the task was cancelled while the statement was on its way; it runs to its end on the server",
+            outcome: outcome)
+    }
+}

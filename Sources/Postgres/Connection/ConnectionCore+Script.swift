@@ -1,0 +1,151 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// Requests that are not one execution: a script, a preparation, a stream.
+extension ConnectionCore {
+    /// Queues a request of a single message or two.
+    func submit(
+        _ collector: InFlight.Collector, blocking: Bool, mayRead: Bool, waiter: InFlight.Waiter = .unclaimed,
+        formats: ResultFormats = .text,
+        _ encode: (inout ConnectionState) throws(PostgresError) -> Request
+    ) throws(PostgresError) -> Begun {
+        let onLoop = loop.isCurrent
+        return try state.withLock { state throws(PostgresError) in
+            if let closed = state.closed { throw closed.with(outcome: .notSent) }
+            guard state.hasRoom(for: nil) else { return .noRoom }
+            let start = state.encodedBytes
+            let request = try encode(&state)
+            var entry = InFlight(request: request, formats: formats, startOffset: start)
+            entry.collector = collector
+            if case .flight(let flight) = collector { flight.begin(request, formats) }
+            entry.waiter = waiter
+            if case .stream(let stream) = collector { state.openStream = stream }
+            return enqueue(&state, entry, mayRead: mayRead, blocking: blocking, onLoop: onLoop)
+        }
+    }
+
+    /// Encodes something else than an execution, and counts its bytes.
+    private static func counted(
+        _ state: inout ConnectionState, sql: String?,
+        _ body: (inout ConnectionState) throws(EncodingError) -> Request
+    ) throws(PostgresError) -> Request {
+        let before = state.pending.count
+        do {
+            var request = try body(&state)
+            state.encodedBytes &+= state.pending.count &- before
+            request.rowByteLimit = state.rowByteLimit
+            return request
+        } catch {
+            throw PostgresError(error, sql: sql)
+        }
+    }
+
+    // MARK: Scripts
+
+    private func scriptText(_ query: PostgresQuery) throws(PostgresError) -> String {
+        if let error = query.problem { throw error }
+        guard query.parameterCount == 0 else {
+            throw PostgresError(
+                code: .invalidArgument, message: "a script takes no parameters, and this one has \(query.parameterCount)",
+                sql: query.sql, hint: "run the statements one by one, or in a pipeline")
+        }
+        return query.sql
+    }
+
+    nonisolated(nonsending) func script(_ query: PostgresQuery) async throws(PostgresError) -> [Reply] {
+        let sql = try scriptText(query)
+        let flight = Flight([])
+        let reply = try await finish { () throws(PostgresError) -> Begun in
+            try submit(.flight(flight), blocking: false, mayRead: false) { state throws(PostgresError) in
+                try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
+                    try state.outbound.script(sql, into: &state.pending)
+                }
+            }
+        }
+        return try scriptReplies(reply, flight, sql)
+    }
+
+    func scriptBlocking(_ query: PostgresQuery) throws(PostgresError) -> [Reply] {
+        let sql = try scriptText(query)
+        let flight = Flight([])
+        let reply = try finishBlocking { () throws(PostgresError) -> Begun in
+            try submit(.flight(flight), blocking: true, mayRead: true) { state throws(PostgresError) in
+                try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
+                    try state.outbound.script(sql, into: &state.pending)
+                }
+            }
+        }
+        return try scriptReplies(reply, flight, sql)
+    }
+
+    private func scriptReplies(_ reply: Reply, _ flight: Flight, _ sql: String) throws(PostgresError) -> [Reply] {
+        if let error = reply.error { throw error.with(sql: sql) }
+        if let index = flight.replies.firstIndex(where: { $0.error != nil }), let error = flight.replies[index].error {
+            throw error.with(message: "statement \(index + 1) of the script: \(error.message)", sql: sql)
+        }
+        return flight.replies
+    }
+
+    // MARK: Preparing
+
+    nonisolated(nonsending) func prepare(_ query: PostgresQuery) async throws(PostgresError) -> StatementDescription {
+        if let error = query.problem { throw error }
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try await finish { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, blocking: false)
+        }
+        return try description(reply, prepared)
+    }
+
+    func prepareBlocking(_ query: PostgresQuery) throws(PostgresError) -> StatementDescription {
+        if let error = query.problem { throw error }
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try finishBlocking { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, blocking: true)
+        }
+        return try description(reply, prepared)
+    }
+
+    /// Parse, unless the statement is cached: then Sync alone, which answers when its Parse has.
+    private func beginPreparing(
+        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, blocking: Bool
+    ) throws(PostgresError) -> Begun {
+        try submit(.none, blocking: blocking, mayRead: blocking) { state throws(PostgresError) in
+            let (statement, parse) = state.statement(for: query)
+            prepared.withLock { $0 = statement }
+            return try ConnectionCore.counted(&state, sql: query.sql) { state throws(EncodingError) in
+                parse
+                    ? try state.outbound.prepare(statement, into: &state.pending) : state.outbound.sync(into: &state.pending)
+            }
+        }
+    }
+
+    private func description(
+        _ reply: Reply, _ prepared: borrowing Mutex<PreparedStatement?>
+    ) throws(PostgresError) -> StatementDescription {
+        if let error = reply.error { throw error }
+        // Written before the reply was handed over, under the lock.
+        guard let description = state.withLock({ _ in prepared.withLock { $0?.description } }) else {
+            throw .internalFailure("a statement was prepared and not described")
+        }
+        return description
+    }
+
+    // MARK: Waiting, for these
+
+    nonisolated(nonsending) func finish(
+        _ begin: () throws(PostgresError) -> Begun
+    ) async throws(PostgresError) -> Reply {
+        while true {
+            if Task.isCancelled { throw .cancelled(.notSent) }
+            switch try begin() {
+            case .reads(let number): return await wait(for: number)
+            case .queued(let number, let flush):
+                if flush { pump() }
+                return await wait(for: number)
+            case .noRoom: await waitForRoom()
+            }
+        }
+    }
+}

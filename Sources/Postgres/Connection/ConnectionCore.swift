@@ -1,0 +1,321 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// One connection, behind both the asynchronous and the blocking API.
+///
+/// *Theory of operation.* The caller encodes into the send buffer and joins the queue under one lock. Then two roles are at
+/// stake, each held by at most one thread at a time and handed over under the lock:
+///
+/// - the **sender** owns `outgoing`: it takes what is pending and sends it without the lock, until nothing is pending. Meanwhile
+///   others only append. If the socket is full, the role stays taken and the loop goes on when the socket is writable.
+/// - the **reader** owns `inbound`: it receives, finds the head of the queue for each reply, and wakes who waits for it. The loop
+///   has the role when anybody is suspended; a caller that is alone takes it, and reads its own reply in a bounded poll, without
+///   suspending (`ReaderPolicy`).
+///
+/// The first request of an idle connection is sent by its caller; while others are in flight, requests are gathered, and the
+/// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
+/// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
+///
+/// Safe to share: `state` is behind its lock; `inbound`, `head` and `streamFailure` belong to the reader, `outgoing` and
+/// `outgoingSent` to the sender; everything else is constant.
+final class ConnectionCore: EventHandler, @unchecked Sendable {
+    let state: Mutex<ConnectionState>
+    let channel: ByteChannel
+    let loop: EventLoop
+    let server: ServerIdentity
+    let callersMayRead: Bool
+    /// Set once, at the end of `init`.
+    @exclusivity(unchecked) private var registration: Registration?
+    @exclusivity(unchecked) var inbound: Inbound
+    /// The request whose reply the reader is in.
+    @exclusivity(unchecked) var head: InFlight?
+    @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
+    @exclusivity(unchecked) private var outgoingSent = 0
+
+    /// What start-up learned.
+    struct ServerIdentity: Sendable {
+        var processID: UInt32?
+        var secretKey: [UInt8] = []
+        var address = ""
+        var tls: String?
+    }
+
+    /// Takes over a channel on which start-up is complete.
+    init(
+        channel: ByteChannel, loop: EventLoop, inbound: consuming Inbound, parameters: [String: String],
+        server: ServerIdentity, configuration: PostgresConfiguration
+    ) throws(TransportError) {
+        self.channel = channel
+        self.loop = loop
+        self.inbound = inbound
+        self.server = server
+        callersMayRead = configuration.callersMayRead
+        var state = ConnectionState(
+            statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes)
+        state.parameters = parameters
+        self.state = Mutex(state)
+        // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
+        // connection object that users hold closes this one when it goes away, and with that ends the registration.
+        registration = try loop.register(self, descriptor: channel.socket.descriptor, holding: .strong)
+    }
+
+    deinit { channel.close() }
+
+    // MARK: Arming
+
+    /// The socket's interest is a function of the state, and set under the lock: so no order of threads can leave it wrong.
+    @inline(__always)
+    func arm(_ state: inout ConnectionState) {
+        var interest: Interest = []
+        if state.reader == .loop { interest.insert(.readable) }
+        if state.wantsWrite { interest.insert(.writable) }
+        guard interest != state.armed, state.closed == nil, let registration else { return }
+        state.armed = interest
+        state.statistics.systemCalls &+= 1
+        loop.setInterest(interest, of: registration, descriptor: channel.socket.descriptor)
+    }
+
+    func ready(_ readiness: Readiness) {
+        if readiness.contains(.writable) {
+            let resume = state.withLock { state in
+                guard state.wantsWrite else { return false }
+                state.wantsWrite = false
+                arm(&state)
+                return true
+            }
+            if resume { pump() }
+        }
+        if readiness.contains(.readable) { readOnLoop() }
+    }
+
+    /// The end of a turn of the loop, after all tasks of the turn have queued theirs: everything leaves in one piece.
+    func turn() {
+        state.withLock { $0.turnScheduled = false }
+        flush()
+    }
+
+    // MARK: Sending
+
+    /// Takes the sender role if it is free and something is pending.
+    func flush() {
+        let take = state.withLock { state in
+            guard !state.sending, state.pending.count > 0 || channel.hasUnsentBytes, state.closed == nil else { return false }
+            state.sending = true
+            swap(&state.pending, &outgoing)
+            return true
+        }
+        if take { pump() }
+    }
+
+    /// For a caller that took the sender role under the lock: swaps the buffers. `pump` must follow.
+    @inline(__always)
+    func takeSenderRole(_ state: inout ConnectionState) {
+        state.sending = true
+        swap(&state.pending, &outgoing)
+    }
+
+    /// The sender: sends until nothing is pending or the socket is full. Never blocks.
+    func pump() {
+        var woken: [ConnectionState.RoomWaiter] = []
+        defer { wake(woken) }
+        while true {
+            var isFull = false
+            do {
+                let count = outgoing.count
+                if outgoingSent < count || channel.hasUnsentBytes {
+                    try outgoing.withBytes { bytes throws(TransportError) in
+                        repeat {
+                            let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
+                            outgoingSent &+= sent
+                            if sent == 0 || outgoingSent == count {
+                                isFull = outgoingSent < count || channel.hasUnsentBytes
+                                break
+                            }
+                        } while true
+                    }
+                }
+            } catch {
+                state.withLock { $0.sentBytes &+= outgoingSent }
+                outgoingSent = 0
+                outgoing.removeAll()
+                return lost(error, holding: .sender)
+            }
+            let isDone = state.withLock { state in
+                let counters = channel.senderCounters
+                state.statistics.bytesSent = counters.bytesSent
+                state.senderCalls = counters.systemCalls
+                if isFull {
+                    guard state.closed == nil else { return releaseSender(&state) }
+                    state.wantsWrite = true
+                    arm(&state)
+                    return true
+                }
+                state.sentBytes &+= outgoingSent
+                outgoingSent = 0
+                outgoing.removeAll()
+                if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
+                    swap(&woken, &state.waitingForRoom)
+                }
+                if state.pending.count == 0 || state.closed != nil { return releaseSender(&state) }
+                swap(&state.pending, &outgoing)
+                return false
+            }
+            if isDone { return }
+        }
+    }
+
+    private func releaseSender(_ state: inout ConnectionState) -> Bool {
+        state.sending = false
+        outgoing.shrink(to: 65536)
+        closeDescriptorIfUnused(&state)
+        return true
+    }
+
+    func wake(_ waiters: [ConnectionState.RoomWaiter]) {
+        for waiting in waiters { resume(waiting.waiter, Reply()) }
+    }
+
+    /// Wakes whoever waits; what nobody waits for yet is the caller's to park.
+    func resume(_ waiter: InFlight.Waiter, _ reply: Reply) {
+        switch waiter {
+        case .continuation(let continuation): continuation.resume(returning: reply)
+        case .thread(let thread): thread.resume(returning: reply)
+        case .unclaimed, .cancelled, .abandoned: break
+        }
+    }
+
+    // MARK: The end
+
+    /// The role that a thread holds which finds that the connection is of no use any more.
+    enum Role {
+        case none
+        case sender
+        case reader
+    }
+
+    /// Closes for good: every waiter gets `reason`, with what is known of its own statement.
+    ///
+    /// The requests in flight are the reader's. If another thread is the reader right now, it answers them: its next look at the
+    /// socket, which is shut down here, brings it to this point.
+    func fail(_ reason: PostgresError, holding role: Role = .none) {
+        var waiters: [(InFlight.Waiter, Reply)] = []
+        var forRoom: [ConnectionState.RoomWaiter] = []
+        var streams: [RowStream] = []
+        let cause = state.withLock { state in
+            switch role {
+            case .none: break
+            case .sender: state.sending = false
+            case .reader:
+                state.loopReads = false
+                state.reader = .nobody
+            }
+            if state.closed == nil { shutDown(&state, reason, role) }
+            let cause = state.closed ?? reason
+            swap(&forRoom, &state.waitingForRoom)
+            if state.reader != .caller, !state.loopReads {
+                answerAll(&state, cause, &waiters, &streams)
+            }
+            closeDescriptorIfUnused(&state)
+            return cause
+        }
+        for stream in streams { stream.finish(cause.with(outcome: .unknown), core: self) }
+        for (waiter, reply) in waiters { resume(waiter, reply) }
+        wake(forRoom)
+    }
+
+    private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
+        state.closed = reason
+        // A sender that waits for the socket to be writable would wait for ever.
+        if state.wantsWrite || (state.sending && state.armed.contains(.writable) && role != .sender) { state.sending = false }
+        state.wantsWrite = false
+        if state.reader == .loop { state.reader = .nobody }
+        if let registration { loop.deregister(registration, descriptor: channel.socket.descriptor) }
+        state.armed = []
+        channel.socket.shutdownBoth()
+    }
+
+    private func answerAll(
+        _ state: inout ConnectionState, _ cause: PostgresError, _ waiters: inout [(InFlight.Waiter, Reply)],
+        _ streams: inout [RowStream]
+    ) {
+        var number = state.queue.nextNumber &- state.queue.count
+        while let request = state.queue.popFirst() {
+            let outcome: PostgresError.Outcome = request.startOffset >= state.sentBytes ? .notSent : .unknown
+            let reply = Reply(error: cause.with(outcome: outcome))
+            switch request.collector {
+            case .none: break
+            case .flight(let flight): flight.fail(cause, outcome)
+            case .stream(let stream): streams.append(stream)
+            }
+            switch request.waiter {
+            case .unclaimed, .cancelled: state.parked[number] = reply
+            case .continuation, .thread: waiters.append((request.waiter, reply))
+            case .abandoned: break
+            }
+            number &+= 1
+        }
+    }
+
+    /// The transport failed.
+    func lost(_ error: TransportError, holding role: Role) {
+        let farewell = state.withLock { $0.farewell }
+        fail(
+            farewell?.with(outcome: .unknown)
+                ?? PostgresError(
+                    code: .connectionLost, message: "the connection to \(server.address) broke: \(error)",
+                    outcome: .unknown, underlying: error),
+            holding: role)
+    }
+
+    /// The server broke the protocol: there is no way back into step.
+    func poison(_ error: ProtocolError) {
+        fail(
+            PostgresError(
+                code: .brokenProtocol, message: "the server at \(server.address) broke the protocol: \(error)",
+                outcome: .unknown, hint: "the connection is closed; is this a PostgreSQL server?", underlying: error),
+            holding: .reader)
+    }
+
+    /// Sends Terminate as far as that is possible without waiting, and closes.
+    func close() {
+        let sendsTerminate = state.withLock { state in
+            guard state.closed == nil, !state.sending, state.reader != .caller, !state.loopReads else { return false }
+            return state.queue.isEmpty
+        }
+        if sendsTerminate {
+            // Nobody is inside, and nobody can come in between: a close that races with a query may lose this courtesy.
+            var goodbye = ByteWriter(capacity: 16)
+            goodbye.write(UInt8(ascii: "X"))
+            goodbye.write(Int32(4))
+            let taken = state.withLock { state in
+                guard !state.sending, state.closed == nil else { return false }
+                state.sending = true
+                return true
+            }
+            if taken {
+                _ = try? goodbye.withBytes { bytes throws(TransportError) in try channel.send(bytes) }
+                channel.sendCloseNotify()
+                state.withLock { $0.sending = false }
+            }
+        }
+        fail(PostgresError(code: .connectionClosed, message: "the connection was closed by close()", outcome: .notSent))
+    }
+
+    /// Under the lock, whenever a role was given back: the descriptor may be closed only when nobody is inside a call of it.
+    func closeDescriptorIfUnused(_ state: inout ConnectionState) {
+        guard state.closed != nil, !state.isDescriptorClosed, !state.sending, state.reader != .caller, !state.loopReads
+        else { return }
+        state.isDescriptorClosed = true
+        channel.close()
+    }
+
+    var statistics: PostgresConnection.Statistics {
+        state.withLock { state in
+            var statistics = state.statistics
+            statistics.messagesSent = state.outbound.messageCount
+            statistics.systemCalls &+= state.senderCalls &+ state.readerCalls
+            return statistics
+        }
+    }
+}

@@ -1,0 +1,153 @@
+import PostgresProtocol
+import PostgresTransport
+
+/// Everything of a connection that lies under its lock: the outgoing half, the queue, and who plays which role.
+///
+/// Only bookkeeping: it calls nothing that waits, resumes nobody, and runs no code of users.
+struct ConnectionState: ~Copyable, Sendable {
+    /// Encoded and not yet taken by the sender.
+    var pending = ByteWriter(capacity: 8192)
+    var outbound: Outbound
+    var known: KnownQueries
+    var queue = RequestQueue<InFlight>()
+    /// Replies that came before their callers suspended.
+    var parked: [Int: Reply] = [:]
+    var reader = Reader.nobody
+    var policy = ReaderPolicy()
+    /// The loop's thread is inside the reading part.
+    var loopReads = false
+    /// Somebody holds the sender role, perhaps waiting for the socket to be writable.
+    var sending = false
+    var turnScheduled = false
+    var wantsWrite = false
+    var armed: Interest = []
+    /// Bytes encoded, and bytes handed to the channel, since the connection began.
+    var encodedBytes = 0
+    var sentBytes = 0
+    /// When the only request in flight was sent.
+    var sentAt: UInt64 = 0
+    /// Nanoseconds that callers read for themselves since anybody suspended.
+    var unsuspended: UInt64 = 0
+    var waitingForRoom: [RoomWaiter] = []
+    var roomNumber = 0
+    /// While a pipeline is written piece by piece, nobody else may write.
+    var exclusiveWriter: Int?
+    var openStream: RowStream?
+    var transactionStatus = TransactionStatus.idle
+    var parameters: [String: String] = [:]
+    /// Why the connection is of no use any more.
+    var closed: PostgresError?
+    var isDescriptorClosed = false
+    var farewell: PostgresError?
+    var statistics = PostgresConnection.Statistics()
+    var senderCalls = 0
+    var readerCalls = 0
+    let rowByteLimit: Int
+
+    struct RoomWaiter: Sendable {
+        let number: Int
+        let waiter: InFlight.Waiter
+    }
+
+    /// More than this waiting to be sent, or this many requests in flight, make producers wait.
+    static let pendingLimit = 1 << 20
+    static let queueLimit = 1 << 16
+
+    init(statementCacheCapacity: Int, rowByteLimit: Int) {
+        outbound = Outbound(statementCacheCapacity: statementCacheCapacity)
+        known = KnownQueries(capacity: statementCacheCapacity)
+        self.rowByteLimit = rowByteLimit
+    }
+
+    /// Whether a caller may write now. `writer` is the number of the pipeline that it is part of.
+    @inline(__always)
+    func hasRoom(for writer: Int?) -> Bool {
+        pending.count < ConnectionState.pendingLimit && queue.count < ConnectionState.queueLimit
+            && (exclusiveWriter == nil || exclusiveWriter == writer)
+    }
+
+    /// How a statement is to be sent.
+    enum Mode: Sendable {
+        /// Under its cached name, parsed if need be.
+        case cached
+        /// With a Parse of its own under no name: the cached name turned out to be useless.
+        case unnamed
+        /// With strings declared as text: the server could not infer their type.
+        case stringsAsText
+    }
+
+    /// Writes one execution into `pending`.
+    @inline(__always)
+    mutating func encode(
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: Mode, sync: Bool
+    ) throws(PostgresError) -> Request {
+        let known = known.find(query)
+        if mode == .stringsAsText, !known.typesStringsAsText { known.typesStringsAsText = true }
+        let statement: PreparedStatement
+        var parse = false
+        if mode != .unnamed, let cached = known.statement, cached.state != .gone {
+            statement = cached
+            outbound.statements.touch(cached)
+        } else {
+            (statement, parse) = lookUp(known, mode)
+        }
+        let storage = query.storage
+        let start = pending.count
+        do {
+            var request = try outbound.execute(
+                statement, parse: parse, sync: sync,
+                Outbound.Parameters(
+                    count: storage.sealed.pointee.parameters, formats: known.parameterFormats, cells: storage.cells),
+                formats.codes, into: &pending)
+            encodedBytes &+= pending.count &- start
+            request.rowByteLimit = rowByteLimit
+            return request
+        } catch {
+            throw PostgresError(error, sql: query.sql)
+        }
+    }
+
+    /// The statement for a query, and whether it is to be parsed.
+    mutating func statement(for query: PostgresQuery) -> (PreparedStatement, parse: Bool) {
+        let known = known.find(query)
+        if let cached = known.statement, cached.state != .gone {
+            outbound.statements.touch(cached)
+            return (cached, false)
+        }
+        return lookUp(known, .cached)
+    }
+
+    @inline(never)
+    private mutating func lookUp(_ known: KnownQuery, _ mode: Mode) -> (PreparedStatement, parse: Bool) {
+        if mode == .unnamed || outbound.statements.capacity == 0 {
+            return (PreparedStatement(name: [], key: known.key), true)
+        }
+        let key = known.key
+        if let statement = outbound.statements.statement(for: key) {
+            known.statement = statement
+            return (statement, false)
+        }
+        let statement = outbound.statements.insert(key)
+        known.statement = statement
+        return (statement, true)
+    }
+}
+
+extension PostgresError {
+    /// A message that cannot be written.
+    init(_ error: EncodingError, sql: String?) {
+        let message: String
+        var hint: String?
+        switch error {
+        case .zeroByte(let field): message = "\(field) contains a NUL character, which PostgreSQL cannot take"
+        case .messageTooLong(let bytes): message = "the message would have \(bytes) bytes; the server takes less than 1 GiB"
+        case .tooMany(let what, let count):
+            message = "\(count) \(what); the protocol takes 65,535"
+            hint = "pass an array: = ANY(\\(values)), or unnest"
+        case .formatCount(let count, let values): message = "\(count) format codes for \(values) values"
+        case .emptyName(let what): message = "\(what) is empty"
+        case .invalidKeyLength(let count): message = "a cancellation key of \(count) bytes"
+        }
+        self.init(code: .invalidArgument, message: message, outcome: .notSent, sql: sql, hint: hint)
+    }
+}

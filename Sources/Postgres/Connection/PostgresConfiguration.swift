@@ -1,0 +1,114 @@
+/// How to reach a server, and as whom. The names are libpq's.
+public struct PostgresConfiguration: Sendable, Hashable {
+    /// Whether TLS is used, and what is verified (libpq's `sslmode`).
+    public enum SSLMode: String, Sendable, Hashable {
+        /// No TLS.
+        case disable
+        /// TLS if the server offers it; nothing is verified.
+        case prefer
+        /// TLS or nothing. The chain is verified when `sslrootcert` is set.
+        case require
+        /// TLS, and the certificate must be of a trusted authority and of this very host.
+        case verifyFull = "verify-full"
+    }
+
+    /// A host name, an address, or the folder of a Unix socket, which begins with `/`.
+    public var host: String
+    public var port: Int
+    public var user: String
+    /// Never part of a description or an error.
+    public var password: String?
+    /// The database; the user's name when nil.
+    public var database: String?
+    /// nil: Unix sockets plain, TCP to this machine `prefer`, other TCP hosts `require`, or `verify-full` when `sslrootcert`
+    /// is set.
+    public var sslmode: SSLMode?
+    /// A file of trusted root certificates in PEM; with it, nothing but its roots is trusted. nil uses the system's.
+    public var sslrootcert: String?
+    public var applicationName: String?
+    /// For name resolution, all addresses, TLS and authentication together; nil waits as long as the system does.
+    public var connectTimeout: Duration?
+    /// Sends a password in clear text without TLS if the server asks for that. Off: such a server gets nothing.
+    public var allowsCleartextPassword: Bool
+    /// How many rounds of PBKDF2 a server may demand of this client (SCRAM). Each costs about a microsecond.
+    public var maximumSCRAMIterations: Int
+    /// Statements kept prepared, least recently used first to go; 0 prepares under no name each time, for poolers that do not
+    /// track statements.
+    public var statementCacheCapacity: Int
+    /// The bound for the rows of one buffered result, in bytes as they come from the server.
+    public var maximumResultBytes: Int
+    /// The longest message that is accepted from the server, in bytes.
+    public var maximumMessageBytes: Int
+    /// Lets a caller that is alone on a connection read its own reply, bounded, without suspending. Off, every query suspends.
+    public var callersMayRead: Bool
+    /// How long sent data may stay unacknowledged before the connection counts as broken (TCP_USER_TIMEOUT).
+    public var tcpUserTimeout: Duration?
+    /// Further run-time parameters for the start of the session, such as `search_path`.
+    public var parameters: [String: String]
+
+    public init(
+        host: String = "localhost", port: Int = 5432, user: String, password: String? = nil, database: String? = nil,
+        sslmode: SSLMode? = nil, sslrootcert: String? = nil
+    ) {
+        self.host = host
+        self.port = port
+        self.user = user
+        self.password = password
+        self.database = database
+        self.sslmode = sslmode
+        self.sslrootcert = sslrootcert
+        applicationName = nil
+        connectTimeout = .seconds(30)
+        allowsCleartextPassword = false
+        maximumSCRAMIterations = 100_000
+        statementCacheCapacity = 256
+        maximumResultBytes = 256 << 20
+        maximumMessageBytes = 0x3FFF_FFFF
+        callersMayRead = true
+        tcpUserTimeout = .seconds(60)
+        parameters = [:]
+    }
+}
+
+extension PostgresConfiguration: CustomStringConvertible, CustomReflectable {
+    /// `postgresql://user@host:port/database`, without the password.
+    public var description: String { "postgresql://\(user)@\(host):\(port)/\(database ?? user)" }
+
+    /// Without the password, so that no dump shows it.
+    public var customMirror: Mirror {
+        Mirror(self, children: ["host": host, "port": port, "user": user, "database": database ?? user])
+    }
+}
+
+extension PostgresConfiguration {
+    var isUnixSocket: Bool { host.hasPrefix("/") }
+
+    /// What `sslmode` is when nothing was said.
+    var effectiveSSLMode: SSLMode {
+        if isUnixSocket { return .disable }
+        if let sslmode { return sslmode }
+        if sslrootcert != nil { return .verifyFull }
+        return isLoopback ? .prefer : .require
+    }
+
+    private var isLoopback: Bool {
+        host == "localhost" || host == "::1" || host == "[::1]" || (host.hasPrefix("127.") && host.allSatisfy { $0.isNumber || $0 == "." })
+    }
+
+    /// What can be said to be wrong before anything is tried.
+    func check() throws(PostgresError) {
+        func refuse(_ message: String) -> PostgresError { PostgresError(code: .invalidConfiguration, message: message) }
+        if host.isEmpty { throw refuse("host is empty") }
+        if user.isEmpty { throw refuse("user is empty") }
+        if port < 1 || port > 65535 { throw refuse("port \(port) is not between 1 and 65535") }
+        let fields = [
+            ("host", host), ("user", user), ("password", password ?? ""), ("dbname", database ?? ""),
+            ("application_name", applicationName ?? ""), ("sslrootcert", sslrootcert ?? ""),
+        ]
+        for (name, value) in fields where value.utf8.contains(0) { throw refuse("\(name) contains a NUL character") }
+        for (name, value) in parameters {
+            if name.isEmpty { throw refuse("a run-time parameter has no name") }
+            if name.utf8.contains(0) || value.utf8.contains(0) { throw refuse("the parameter \(name) contains a NUL character") }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+import PostgresProtocol
+
+extension PostgresConnection {
+    @inlinable
+    public func query<Row>(_ query: PostgresQuery.Typed<Row>) async throws(PostgresError) -> PostgresRows<Row> {
+        PostgresRows(reply: try await perform(query.query, query.formats), decode: query.decode)
+    }
+
+    @discardableResult
+    public func execute(_ query: PostgresQuery) async throws(PostgresError) -> Int {
+        try await core.perform(query, .text).affected
+    }
+
+    @usableFromInline
+    func perform(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> Reply {
+        try await core.perform(query, formats)
+    }
+}
+
+extension PostgresConnection {
+    /// Runs the statements of a pipeline in one flight. Each holds its own outcome.
+    ///
+    /// Statements refused for a reason that is this library's own (a prepared statement that the server lost, a type it could not
+    /// infer) are sent once more, if they ran outside a transaction.
+    public func run(_ pipeline: PostgresPipeline) async throws(PostgresError) -> PostgresPipeline.Results {
+        PostgresPipeline.Results(replies: try await core.run(pipeline.items, pipeline.sync))
+    }
+
+    /// Runs several statements separated by semicolons by the simple query protocol (manual, "Simple Query"); without BEGIN they are
+    /// one transaction. All values come as text. Takes no parameters; for a text from a file write `"\(unsafeSQL: text)"`.
+    ///
+    /// - Returns: one result for each statement that has a command tag.
+    @discardableResult
+    public func script(_ sql: PostgresQuery) async throws(PostgresError) -> [PostgresRows<PostgresRow>] {
+        try await core.script(sql).map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
+    }
+
+    /// Prepares a statement ahead of its first use, and tells its types. The values in the query are not used.
+    @discardableResult
+    public func prepare(_ query: PostgresQuery) async throws(PostgresError) -> PostgresStatement {
+        PostgresStatement(try await core.prepare(query))
+    }
+}
+
+/// What the server knows of a prepared statement.
+public struct PostgresStatement: Sendable {
+    /// The parameters' types, inferred or declared.
+    public let parameterTypes: [PostgresType]
+    /// The columns of its rows; empty for a statement without rows.
+    public let columns: PostgresColumns
+
+    init(_ description: StatementDescription) {
+        parameterTypes = description.parameterTypes.map { PostgresType(oid: $0) }
+        columns = description.rowDescription.map { PostgresColumns($0, .text) } ?? .none
+    }
+}

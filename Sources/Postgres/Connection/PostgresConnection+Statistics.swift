@@ -1,0 +1,26 @@
+extension PostgresConnection {
+    /// What a connection has cost so far, from its first byte. Take one before and one after, and subtract.
+    public struct Statistics: Sendable, Hashable {
+        /// Turns from writing to having read everything owed: what the network's latency is paid for.
+        public var roundTrips = 0
+        public var messagesSent = 0
+        public var messagesReceived = 0
+        public var bytesSent = 0
+        public var bytesReceived = 0
+        /// Calls of send, recv, poll and epoll_ctl for this connection. The event loop's own waiting is not in it: it serves all
+        /// connections.
+        public var systemCalls = 0
+
+        public static func - (after: Self, before: Self) -> Self {
+            Self(
+                roundTrips: after.roundTrips - before.roundTrips,
+                messagesSent: after.messagesSent - before.messagesSent,
+                messagesReceived: after.messagesReceived - before.messagesReceived,
+                bytesSent: after.bytesSent - before.bytesSent,
+                bytesReceived: after.bytesReceived - before.bytesReceived,
+                systemCalls: after.systemCalls - before.systemCalls)
+        }
+    }
+
+    public var statistics: Statistics { core.statistics }
+}

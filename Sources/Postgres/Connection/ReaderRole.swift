@@ -1,0 +1,77 @@
+import PostgresTransport
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+/// Who reads from the socket.
+enum Reader: Sendable {
+    /// The event loop: the socket is armed.
+    case loop
+    /// The thread of a caller, inside a bounded poll.
+    case caller
+    /// Nobody: nothing is in flight, and the socket is disarmed.
+    case nobody
+}
+
+/// When a caller may read its own reply instead of suspending (io design, "hybrid connection").
+///
+/// Reading for oneself saves two thread switches, which cost more than everything else a query does on this side. It is worth
+/// it while replies are fast and nobody else is on the connection; a slow server must not sit in threads of the cooperative
+/// pool. So there is an estimate of the latency, hysteresis against callers that overlap, and a number of threads of the
+/// process that may poll at once.
+struct ReaderPolicy: Sendable {
+    /// The longest that one caller polls. Shorter ones cost more in a virtual machine: the timer is programmed anew.
+    static let pollMicroseconds = 5000
+    /// Above this average, callers suspend.
+    static let latencyLimit: UInt64 = 200_000
+    /// So many requests alone on the connection make the next one take the role from an armed loop.
+    static let aloneBeforeReading = 4
+    /// Reading for oneself this long without a suspension gives other tasks of the pool a turn.
+    static let nanosecondsBeforeYield: UInt64 = 1_000_000
+
+    /// Average time from sending to the reply, in nanoseconds, the newest weighing an eighth.
+    var latency: UInt64 = 50_000
+    /// Requests in a row that were alone; negative after any overlap.
+    var streak = 0
+
+    mutating func measured(_ nanoseconds: UInt64) { latency = (latency &* 7 &+ min(nanoseconds, 1_000_000_000)) / 8 }
+
+    /// A poll ran out.
+    mutating func waitedInVain() {
+        latency = min(latency &+ UInt64(ReaderPolicy.pollMicroseconds) &* 250, 1_000_000_000)
+        streak = -64
+    }
+
+    mutating func overlapped() { streak = min(streak, 0) &- 16 < -64 ? -64 : -16 }
+
+    var isFast: Bool { latency < ReaderPolicy.latencyLimit }
+}
+
+/// How many threads of the process may sit in a bounded poll at once: half the processors, and none on a machine with one,
+/// where a polling thread is the whole cooperative pool.
+enum PollPermit {
+    private static let inUse = Atomic<Int>(0)
+    private static let limit = usableProcessorCount / 2
+
+    @inline(__always)
+    static func take() -> Bool {
+        if inUse.load(ordering: .relaxed) >= limit { return false }
+        if inUse.wrappingAdd(1, ordering: .acquiring).newValue <= limit { return true }
+        inUse.wrappingSubtract(1, ordering: .releasing)
+        return false
+    }
+
+    @inline(__always)
+    static func giveBack() { inUse.wrappingSubtract(1, ordering: .releasing) }
+}
+
+@inline(__always)
+func monotonicNanoseconds() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)
+}

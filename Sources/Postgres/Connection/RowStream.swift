@@ -1,0 +1,162 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// The rows of one statement on their way to a consumer that reads at its own speed.
+///
+/// Nobody reads the socket while `limit` bytes wait for the consumer and no other request is in flight: so a slow consumer
+/// holds the server back through the socket's buffer. The consumer itself is the reader when it wants more and nobody else
+/// reads. A request behind the stream cannot wait for its consumer, which may be the same task: then the rest of the rows is
+/// buffered, and if it does not fit into `bound`, the stream fails and the other request goes on.
+///
+/// Safe to share: its variables are used under the connection's lock only.
+final class RowStream: @unchecked Sendable {
+    /// Rows waiting for the consumer beyond this hold the server back.
+    static let limit = 256 * 1024
+
+    let bound: Int
+    var chunks: [RowChunk] = []
+    var bytes = 0
+    var columns: PostgresColumns?
+    var isFinished = false
+    var error: PostgresError?
+    /// The consumer is gone: the rest is read and thrown away.
+    var isAbandoned = false
+    var consumer = InFlight.Waiter.unclaimed
+
+    init(bound: Int) { self.bound = bound }
+
+    var isFull: Bool { bytes >= RowStream.limit && !isAbandoned }
+}
+
+extension RowStream {
+    /// The last row has come, or will never.
+    func finish(_ failure: PostgresError?, core: ConnectionCore) {
+        let consumer = core.state.withLock { state -> InFlight.Waiter in
+            isFinished = true
+            if error == nil { error = failure }
+            if state.openStream === self { state.openStream = nil }
+            defer { self.consumer = .unclaimed }
+            return self.consumer
+        }
+        core.resume(consumer, Reply())
+    }
+}
+
+extension ConnectionCore {
+    /// The reader got a block of rows of the stream at the head.
+    func deliverRows() {
+        guard case .stream(let stream) = head?.collector, let chunk = inbound.takeRows() else { return }
+        var overflows = false
+        let formats = head?.formats ?? .text
+        let description = inbound.description
+        let consumer = state.withLock { state -> InFlight.Waiter in
+            guard !stream.isAbandoned, stream.error == nil else { return .unclaimed }
+            if stream.columns == nil, let rows = description?.rowDescription {
+                stream.columns = PostgresColumns(rows, formats)
+            }
+            stream.bytes &+= chunk.byteCount
+            if stream.bytes > stream.bound {
+                overflows = true
+                stream.chunks = []
+                stream.error = PostgresError(
+                    code: .resultTooLarge,
+                    message: "another request is waiting behind this stream, and the rest of its rows has more than \(stream.bound) bytes",
+                    outcome: .succeeded,
+                    hint: "use another connection for queries inside the loop, or raise maximumResultBytes")
+            } else {
+                stream.chunks.append(chunk)
+            }
+            defer { stream.consumer = .unclaimed }
+            return stream.consumer
+        }
+        if overflows { inbound.discardRows() }
+        resume(consumer, Reply())
+    }
+
+    /// Whether the loop should leave the rest to the consumer.
+    func pausesForStream() -> Bool { state.withLock { pausesForStream(&$0) } }
+
+    func pausesForStream(_ state: inout ConnectionState) -> Bool {
+        guard let stream = state.openStream, state.queue.count == 1, !state.sending else { return false }
+        return stream.isFull && !stream.isFinished && stream.error == nil
+    }
+
+    enum StreamStep {
+        case chunk(RowChunk, PostgresColumns)
+        case end
+        /// The caller has the reader role: read once, and ask again.
+        case read
+        /// Somebody else reads: wait to be woken.
+        case wait
+    }
+
+    /// The next block for the consumer. `mayRead`: the consumer's thread may sit in a poll.
+    func step(_ stream: RowStream, mayRead: Bool) throws(PostgresError) -> StreamStep {
+        try state.withLock { state throws(PostgresError) in
+            if !stream.chunks.isEmpty {
+                let chunk = stream.chunks.removeFirst()
+                stream.bytes &-= chunk.byteCount
+                return .chunk(chunk, stream.columns ?? .none)
+            }
+            if let error = stream.error { throw error }
+            if stream.isFinished { return .end }
+            if let closed = state.closed { throw closed.with(outcome: .unknown) }
+            if mayRead, state.reader == .nobody || (state.reader == .loop && !state.loopReads), state.queue.count == 1 {
+                state.reader = .caller
+                arm(&state)
+                return .read
+            }
+            if state.reader == .nobody {
+                state.reader = .loop
+                arm(&state)
+            }
+            return .wait
+        }
+    }
+
+    /// Reads once, on the consumer's thread; gives the role back.
+    ///
+    /// - Returns: false if nothing came in time; then the loop reads.
+    func readForStream(until deadline: ReadBound) -> Bool {
+        var isReadable = false
+        do {
+            isReadable = wait(deadline)
+            if isReadable {
+                let space = inbound.buffer.space()
+                let count = try channel.receive(into: space)
+                if count > 0 {
+                    inbound.buffer.received(count)
+                    inbound.buffer.growIfFull(count, of: space.count)
+                    _ = drain(wanted: -1)
+                }
+            }
+        } catch {
+            lost(error, holding: .reader)
+            return true
+        }
+        let isClosed = state.withLock { state in
+            if state.closed != nil { return true }
+            countReads(&state)
+            // Others behind the stream need a reader now; so does a stream whose rows do not come fast.
+            state.reader = state.queue.isEmpty || (isReadable && state.queue.count == 1) ? .nobody : .loop
+            arm(&state)
+            return false
+        }
+        if isClosed { leaveAfterClose() }
+        return isReadable
+    }
+
+    /// The consumer left: the rest is read and thrown away, by the loop.
+    func abandon(_ stream: RowStream) {
+        state.withLock { state in
+            guard !stream.isAbandoned else { return }
+            stream.isAbandoned = true
+            stream.chunks = []
+            stream.bytes = 0
+            guard !stream.isFinished, state.closed == nil, state.reader == .nobody else { return }
+            state.reader = .loop
+            arm(&state)
+        }
+    }
+}

@@ -1,0 +1,44 @@
+import Synchronization
+
+extension PostgresQuery {
+    /// A finished SQL text that a library keeps and runs again and again. Its number, not its characters, is the first key
+    /// of the statement cache.
+    public struct Text: Sendable {
+        private final class Storage: Sendable {
+            let sql: String
+            let number: UInt64
+
+            init(sql: String, number: UInt64) {
+                self.sql = sql
+                self.number = number
+            }
+        }
+
+        // Numbers are never used twice, as an address could be.
+        private static let numbers = Atomic<UInt64>(0)
+
+        private let storage: Storage
+
+        /// - Parameter unsafeSQL: SQL with `$1`, `$2`, ... for its parameters. Identifiers in it must be quoted already.
+        public init(unsafeSQL sql: String) {
+            storage = Storage(sql: sql, number: Text.numbers.add(1, ordering: .relaxed).newValue)
+        }
+
+        public var sql: String { storage.sql }
+        var number: UInt64 { storage.number }
+    }
+
+    /// A query from a finished text and its parameters.
+    ///
+    /// - Parameters:
+    ///   - text: the text; keep it, and make it once.
+    ///   - parameterCount: how many parameters `parameters` appends; sizes the one allocation.
+    ///   - parameters: appends one parameter for each `$n` of the text, in order.
+    public init(_ text: Text, parameterCount: Int = 4, parameters: (inout PostgresEncoder) -> Void) {
+        var encoder = PostgresEncoder(segments: parameterCount &+ 1, bytes: parameterCount &* 32)
+        encoder.text = text
+        encoder.appendSegment(.text, UInt(truncatingIfNeeded: text.number), 0)
+        parameters(&encoder)
+        storage = encoder.seal()
+    }
+}

@@ -1,0 +1,68 @@
+import PostgresProtocol
+
+/// What came back for one statement.
+@usableFromInline
+struct Reply: Sendable {
+    /// Rows in the order of arrival; the first block apart, because there is seldom another.
+    var firstChunk: RowChunk?
+    var moreChunks: [RowChunk] = []
+    @usableFromInline var columns: PostgresColumns?
+    @usableFromInline var rowCount = 0
+    @usableFromInline var affected = 0
+    @usableFromInline var error: PostgresError?
+    /// The first eight bytes of the command tag.
+    var tag: UInt64 = 0
+    var retry = Retry.none
+    /// What ReadyForQuery said; nil if this was not the end of its group.
+    var status: TransactionStatus?
+
+    /// How a statement that failed is worth sending once more.
+    enum Retry: Sendable {
+        case none
+        case unnamed
+        case stringsAsText
+    }
+
+    @usableFromInline
+    init(error: PostgresError? = nil) { self.error = error }
+}
+
+/// Walks the rows of a reply.
+@usableFromInline
+struct RowCursor: Sendable {
+    @usableFromInline var row: PostgresRow
+    // The rest of the current block, which `row.owner` keeps.
+    nonisolated(unsafe) var next: UnsafeRawPointer
+    nonisolated(unsafe) var end: UnsafeRawPointer
+    let moreChunks: [RowChunk]
+    var chunkIndex = 0
+
+    @usableFromInline
+    init(_ reply: Reply) {
+        let chunk = reply.firstChunk ?? RowChunk.empty
+        next = chunk.base
+        end = next + chunk.byteCount
+        row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: reply.columns ?? .none)
+        moreChunks = reply.moreChunks
+    }
+
+    /// Moves to the next row; false behind the last.
+    ///
+    /// A block holds whole DataRow messages whose structure was checked when they were copied into it.
+    @usableFromInline
+    mutating func advance() -> Bool {
+        while end - next < RowChunk.rowHeaderSize {
+            guard chunkIndex < moreChunks.count else { return false }
+            let chunk = moreChunks[chunkIndex]
+            chunkIndex &+= 1
+            next = chunk.base
+            end = next + chunk.byteCount
+            row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: row.columns)
+        }
+        let length = Int(Int32(bigEndian: next.loadUnaligned(fromByteOffset: 1, as: Int32.self)))
+        row.cells = next + RowChunk.rowHeaderSize
+        row.byteCount = length &- 6
+        next += length &+ 1
+        return true
+    }
+}

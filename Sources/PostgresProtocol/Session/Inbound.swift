@@ -1,0 +1,357 @@
+/// The receiving half of a session: bytes in, events out.
+///
+/// *Theory of operation.* The driver puts bytes into `buffer` and calls `next` until it says `needsBytes`. Asynchronous messages
+/// (notice, notification, parameter) leave the stream first, whatever is going on. Any other message belongs to the request at
+/// the head of the queue: `needsRequest` asks the driver for it, once per request, and `begin` takes it. `phase` is the position
+/// in that request's reply; each phase names the messages that are legal in it, and anything else throws, after which the
+/// connection is poisoned: there is no way back into step. After an ErrorResponse everything up to the ReadyForQuery of the group
+/// is skipped, so the requests behind it that have no Sync of their own end at once, as aborted. Only ReadyForQuery
+/// acknowledges: an error that comes after CommandComplete, such as a deferred constraint's, replaces the success.
+///
+/// Nothing here waits, locks or knows a socket. The holder of the reader role owns it.
+package struct Inbound: ~Copyable, Sendable {
+    package enum Event: Sendable {
+        case needsBytes
+        /// A message came that belongs to the head of the queue; the driver answers with `begin`, or with an error if there
+        /// is no head.
+        case needsRequest(tag: UInt8)
+        /// A block of rows of a streamed request is full, or the bytes at hand are used up: `takeRows`.
+        case rows
+        /// One statement of a script is done: `takeResult`.
+        case statementFinished
+        /// The request is done: `takeResult`.
+        case finished
+        /// COPY FROM STDIN was begun and nobody asked for it: send CopyFail, and Sync if the request was an extended one.
+        case refuseCopy(resync: Bool)
+        case notice(ServerReport)
+        case notification(NotificationResponse)
+        case parameter(ParameterStatus)
+        /// An error that answers no request: the server is about to close the connection.
+        case farewell(ServerReport)
+    }
+
+    private enum Phase {
+        case idle
+        case closing
+        case parsing
+        case describingParameters
+        case describingRows
+        case binding
+        case rows
+        case syncing
+        /// Behind an error: all that may come is ReadyForQuery.
+        case skipping
+        case simple
+        case simpleRows
+    }
+
+    package var buffer: ReceiveBuffer
+    package var limits: MessageFramer.Limits
+    /// Messages received so far.
+    package private(set) var messageCount = 0
+
+    private var phase = Phase.idle
+    private var request = Request([])
+    private var columnCount = 0
+    private var closesLeft = 0
+    private var discardsRows = false
+    /// An error came in the current group, and its ReadyForQuery did not.
+    private var groupFailed = false
+    private var parameterTypes: [UInt32] = []
+    private var result = StatementResult()
+    /// The block of the last reply; filled again if nobody holds it any more.
+    private var spare: RowChunk?
+
+    package init(bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)) {
+        buffer = ReceiveBuffer(capacity: bufferCapacity)
+        self.limits = limits
+    }
+
+    /// The request whose reply is being read; nil between replies.
+    package var isIdle: Bool { phase == .idle }
+
+    /// What is known of the columns of the current reply.
+    package var description: StatementDescription? { result.description ?? request.statement?.description }
+
+    /// The head of the queue, after `needsRequest`, or the next request of a group after `finished`.
+    package mutating func begin(_ request: Request) {
+        self.request = request
+        closesLeft = request.closes
+        discardsRows = false
+        if request.parts.contains(.simple) {
+            phase = .simple
+        } else {
+            phase = .closing
+            columnCount = request.statement?.description?.columnCount ?? 0
+            enterNextPhase()
+        }
+    }
+
+    /// Lets the rows that are still to come be thrown away.
+    package mutating func discardRows() { discardsRows = true }
+
+    package mutating func takeResult() -> StatementResult {
+        let taken = result
+        result = StatementResult()
+        if let chunk = taken.firstChunk { spare = chunk }
+        return taken
+    }
+
+    /// The rows of a streamed request since the last call.
+    package mutating func takeRows() -> RowChunk? {
+        let chunk = result.firstChunk
+        result.firstChunk = nil
+        result.rowBytes = 0
+        spare = chunk
+        return chunk
+    }
+
+    package mutating func next() throws(ProtocolError) -> Event {
+        while true {
+            if groupFailed, phase != .idle, phase != .skipping {
+                // Skipped by the server: nothing comes for it but, if it has a Sync, the ReadyForQuery.
+                result.failure = .aborted
+                if !request.parts.contains(.syncs) { return finish() }
+                phase = .skipping
+            }
+            let available = buffer.count
+            guard available >= 5 else { return .needsBytes }
+            let base = buffer.base
+            let tag = base.load(as: UInt8.self)
+            if tag == UInt8(ascii: "D"), phase == .rows || phase == .simpleRows {
+                guard try readRows() else { return .needsBytes }
+                if request.parts.contains(.streams), result.firstChunk != nil { return .rows }
+                continue
+            }
+            let length = Int32(bigEndian: base.loadUnaligned(fromByteOffset: 1, as: Int32.self))
+            let size = try MessageFramer.judge(tag: tag, length: length, limits: limits)
+            guard available >= size else { return .needsBytes }
+            let body = UnsafeRawBufferPointer(start: base + 5, count: size &- 5)
+            if let event = try readAsynchronous(tag, body) {
+                buffer.consume(size)
+                messageCount &+= 1
+                return event
+            }
+            if phase == .idle {
+                if tag == BackendMessage.Tag.errorResponse, case .errorResponse(let report) = try BackendMessage(tag: tag, body: body) {
+                    buffer.consume(size)
+                    return .farewell(report)
+                }
+                return .needsRequest(tag: tag)
+            }
+            let event = try read(tag, body)
+            buffer.consume(size)
+            messageCount &+= 1
+            if let event { return event }
+        }
+    }
+
+    private func readAsynchronous(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
+        guard
+            tag == BackendMessage.Tag.noticeResponse || tag == BackendMessage.Tag.notificationResponse
+                || tag == BackendMessage.Tag.parameterStatus
+        else { return nil }
+        switch try BackendMessage(tag: tag, body: body) {
+        case .noticeResponse(let report): return .notice(report)
+        case .notificationResponse(let notification): return .notification(notification)
+        case .parameterStatus(let parameter): return .parameter(parameter)
+        default: return nil
+        }
+    }
+
+    /// One message of the current reply. The frequent ones need no payload; the others are decoded.
+    private mutating func read(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
+        switch (phase, tag) {
+        case (.binding, BackendMessage.Tag.bindComplete):
+            try empty(tag, body)
+            phase = .rows
+            return nil
+        case (.rows, BackendMessage.Tag.commandComplete):
+            try readTag(body)
+            return executed()
+        case (.syncing, BackendMessage.Tag.readyForQuery):
+            return try readReady(tag, body)
+        default:
+            return try readSeldom(tag, body)
+        }
+    }
+
+    private mutating func readReady(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event {
+        var reader = ByteReader(body, message: tag)
+        result.status = try TransactionStatus(&reader)
+        try reader.finish()
+        groupFailed = false
+        return finish()
+    }
+
+    private mutating func readSeldom(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
+        switch (phase, try BackendMessage(tag: tag, body: body)) {
+        case (_, .errorResponse(let report)): return try failed(report)
+        case (.closing, .closeComplete):
+            closesLeft &-= 1
+            enterNextPhase()
+        case (.parsing, .parseComplete):
+            result.isParsed = true
+            phase = request.parts.contains(.describes) ? .describingParameters : .binding
+            enterBinding()
+        case (.describingParameters, .parameterDescription(let description)):
+            parameterTypes = description.types
+            phase = .describingRows
+        case (.describingRows, .rowDescription(let description)): described(description)
+        case (.describingRows, .noData): described(nil)
+        case (.rows, .emptyQueryResponse), (.rows, .portalSuspended): return executed()
+        case (.skipping, .readyForQuery), (.simple, .readyForQuery): return try readReady(tag, body)
+        case (.simple, .rowDescription(let description)):
+            result.description = StatementDescription(parameterTypes: [], rowDescription: description)
+            columnCount = description.columns.count
+            phase = .simpleRows
+        case (.simple, .commandComplete), (.simpleRows, .commandComplete):
+            try readTag(body)
+            phase = .simple
+            return .statementFinished
+        case (.simple, .emptyQueryResponse): break
+        case (.rows, .copyInResponse), (.simple, .copyInResponse):
+            result.failure = .copy
+            return .refuseCopy(resync: phase == .rows)
+        case (.rows, .copyOutResponse), (.simple, .copyOutResponse): result.failure = .copy
+        case (.rows, .copyData), (.simple, .copyData), (.rows, .copyDone), (.simple, .copyDone):
+            // The data of a COPY TO STDOUT that nobody asked for: read and thrown away.
+            guard case .copy = result.failure else { throw unexpected(tag) }
+        default: throw unexpected(tag)
+        }
+        return nil
+    }
+
+    private mutating func failed(_ report: ServerReport) throws(ProtocolError) -> Event? {
+        if phase == .skipping { throw unexpected(BackendMessage.Tag.errorResponse) }
+        if case .copy = result.failure {
+            // The answer to our own CopyFail says less than "this was a COPY".
+        } else {
+            result.failure = .rejected(report)
+        }
+        if phase == .simple || phase == .simpleRows {
+            phase = .simple
+            return nil
+        }
+        groupFailed = true
+        if request.parts.contains(.syncs) {
+            // Behind the command's own end an error is the Sync's, and its ReadyForQuery follows all the same.
+            phase = .skipping
+            return nil
+        }
+        return finish()
+    }
+
+    private mutating func enterNextPhase() {
+        guard closesLeft <= 0 else { return }
+        if request.parts.contains(.parses) {
+            phase = .parsing
+        } else if request.parts.contains(.describes) {
+            phase = .describingParameters
+        } else {
+            phase = .binding
+            enterBinding()
+        }
+    }
+
+    /// Binding is skipped by requests that execute nothing.
+    private mutating func enterBinding() {
+        guard phase == .binding, !request.parts.contains(.executes) else { return }
+        phase = .syncing
+    }
+
+    private mutating func described(_ rows: RowDescription?) {
+        let description = StatementDescription(parameterTypes: parameterTypes, rowDescription: rows)
+        parameterTypes = []
+        result.description = description
+        columnCount = description.columnCount
+        phase = .binding
+        enterBinding()
+    }
+
+    private mutating func executed() -> Event? {
+        if request.parts.contains(.syncs) {
+            phase = .syncing
+            return nil
+        }
+        return finish()
+    }
+
+    private mutating func finish() -> Event {
+        phase = .idle
+        request.statement = nil
+        return .finished
+    }
+
+    private mutating func readTag(_ body: UnsafeRawBufferPointer) throws(ProtocolError) {
+        guard body.last == 0 else { throw .truncated(message: BackendMessage.Tag.commandComplete, offset: body.count) }
+        let text = UnsafeRawBufferPointer(rebasing: body.dropLast())
+        result.tag = StatementResult.packed(text)
+        result.affected = try CommandTag.affectedRows(text) ?? 0
+    }
+
+    /// Takes whole rows, as many as there are, in one piece; false when not even one is complete.
+    private mutating func readRows() throws(ProtocolError) -> Bool {
+        let base = buffer.base
+        let available = buffer.count
+        var offset = 0
+        var rows = 0
+        while available &- offset >= RowChunk.rowHeaderSize {
+            let row = base + offset
+            guard row.load(as: UInt8.self) == UInt8(ascii: "D") else { break }
+            let length = Int32(bigEndian: row.loadUnaligned(fromByteOffset: 1, as: Int32.self))
+            let size = try MessageFramer.judge(tag: UInt8(ascii: "D"), length: length, limits: limits)
+            guard available &- offset >= size else { break }
+            let cells = try DataRow(validating: UnsafeRawBufferPointer(start: row + 5, count: size &- 5))
+            guard cells.columnCount == columnCount else {
+                throw .columnCount(described: columnCount, received: cells.columnCount)
+            }
+            offset &+= size
+            rows &+= 1
+        }
+        guard rows > 0 else { return false }
+        messageCount &+= rows
+        keep(UnsafeRawBufferPointer(start: base, count: offset), rows: rows)
+        buffer.consume(offset)
+        return true
+    }
+
+    private mutating func keep(_ bytes: UnsafeRawBufferPointer, rows: Int) {
+        guard !discardsRows else { return }
+        let (total, overflows) = result.rowBytes.addingReportingOverflow(bytes.count)
+        guard !overflows, total <= request.rowByteLimit else {
+            discardsRows = true
+            result.failure = .tooLarge
+            result.firstChunk = nil
+            result.moreChunks = []
+            result.rowCount = 0
+            return
+        }
+        result.rowBytes = total
+        result.rowCount &+= rows
+        if result.firstChunk == nil {
+            let chunk = recycledChunk(bytes.count) ?? RowChunk(capacity: max(bytes.count, request.parts.contains(.streams) ? 32768 : 512))
+            chunk.append(bytes, rows: rows)
+            result.firstChunk = chunk
+        } else if let chunk = result.moreChunks.last ?? result.firstChunk, chunk.room >= bytes.count {
+            chunk.append(bytes, rows: rows)
+        } else {
+            let chunk = RowChunk(capacity: max(bytes.count, min(1 << 20, max(4096, total))))
+            chunk.append(bytes, rows: rows)
+            result.moreChunks.append(chunk)
+        }
+    }
+
+    private mutating func recycledChunk(_ size: Int) -> RowChunk? {
+        guard spare != nil, isKnownUniquelyReferenced(&spare), let chunk = spare else { return nil }
+        guard chunk.capacity >= size, chunk.capacity <= 65536 else { return nil }
+        chunk.removeAll()
+        return chunk
+    }
+
+    private func empty(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) {
+        guard body.isEmpty else { throw .trailingBytes(message: tag, count: body.count) }
+    }
+
+    private func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag, while: "\(phase)") }
+}

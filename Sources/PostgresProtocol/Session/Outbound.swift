@@ -1,0 +1,121 @@
+/// The sending half of a session: which messages make up a request, in one piece of the send buffer.
+///
+/// It lives under the connection's lock, so it runs no code but its own: parameters come as ready-made cells.
+package struct Outbound: ~Copyable, Sendable {
+    package var statements: StatementCache
+    /// Messages written so far.
+    package private(set) var messageCount = 0
+
+    package init(statementCacheCapacity: Int) {
+        statements = StatementCache(capacity: statementCacheCapacity)
+    }
+
+    /// The parameters of one execution, as Bind wants them.
+    package struct Parameters {
+        package let count: Int
+        package let formats: FormatCodes
+        /// Length words and payloads.
+        package let cells: UnsafeRawBufferPointer
+
+        @inline(__always)
+        package init(count: Int, formats: FormatCodes, cells: UnsafeRawBufferPointer) {
+            self.count = count
+            self.formats = formats
+            self.cells = cells
+        }
+    }
+
+    /// Bind, Execute and, if the request has one, Sync; before them what its statement needs: Close of evicted ones, Parse and
+    /// Describe.
+    ///
+    /// On an error nothing is left in the writer, and a statement that was to be parsed is forgotten.
+    @inline(__always)
+    package mutating func execute(
+        _ statement: PreparedStatement, parse: Bool, sync: Bool, _ parameters: Parameters, _ formats: FormatCodes,
+        into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        var request = Request(sync ? [.executes, .syncs] : .executes, statement: statement)
+        let start = writer.count
+        if parse { try self.parse(statement, into: &writer, &request) }
+        do {
+            try statement.name.withUnsafeBufferPointer { name throws(EncodingError) in
+                let name = UnsafeRawBufferPointer(name)
+                if sync {
+                    try writer.bindExecuteSync(
+                        statement: name, parameterFormats: parameters.formats, parameterCount: parameters.count,
+                        cells: parameters.cells, resultFormats: formats)
+                } else {
+                    try writer.bind(
+                        statement: name, parameterFormats: parameters.formats, parameterCount: parameters.count,
+                        cells: parameters.cells, resultFormats: formats)
+                    writer.execute()
+                }
+            }
+        } catch {
+            writer.truncate(to: start)
+            if parse { statements.remove(statement) }
+            throw error
+        }
+        messageCount &+= sync ? 3 : 2
+        return request
+    }
+
+    /// Parse, Describe and Sync alone.
+    package mutating func prepare(
+        _ statement: PreparedStatement, into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        var request = Request([.syncs], statement: statement)
+        try parse(statement, into: &writer, &request)
+        writer.sync()
+        messageCount &+= 1
+        return request
+    }
+
+    /// A simple Query.
+    package mutating func script(_ sql: String, into writer: inout ByteWriter) throws(EncodingError) -> Request {
+        try writer.query(sql)
+        messageCount &+= 1
+        return Request([.simple])
+    }
+
+    /// A Sync of its own: the end of an atomic group, or a sign of life.
+    package mutating func sync(into writer: inout ByteWriter) -> Request {
+        writer.sync()
+        messageCount &+= 1
+        return Request([.syncs])
+    }
+
+    /// CopyFail, and a Sync for the one that the server ignored while it waited for data.
+    package mutating func refuseCopy(resync: Bool, into writer: inout ByteWriter) throws(EncodingError) {
+        try writer.copyFail(reason: "COPY was not asked for")
+        if resync { writer.sync() }
+        messageCount &+= resync ? 2 : 1
+    }
+
+    @inline(never)
+    private mutating func parse(
+        _ statement: PreparedStatement, into writer: inout ByteWriter, _ request: inout Request
+    ) throws(EncodingError) {
+        let start = writer.count
+        let evicted = statements.takeEvicted()
+        do {
+            for name in evicted { try writer.close(statement: String(decoding: name, as: UTF8.self)) }
+            try statement.name.withUnsafeBufferPointer { name throws(EncodingError) in
+                let name = UnsafeRawBufferPointer(name)
+                try statement.key.sql.withUnsafeBufferPointer { sql throws(EncodingError) in
+                    try writer.parse(
+                        statement: name, sql: UnsafeRawBufferPointer(sql), parameterTypes: statement.key.parameterTypes)
+                }
+            }
+            try writer.describe(statement: String(decoding: statement.name, as: UTF8.self))
+        } catch {
+            writer.truncate(to: start)
+            statements.putBack(evicted)
+            statements.remove(statement)
+            throw error
+        }
+        request.closes = evicted.count
+        request.parts.formUnion([.parses, .describes])
+        messageCount &+= 2 &+ evicted.count
+    }
+}

@@ -1,0 +1,81 @@
+/// The requests in flight, oldest first. One rule explains pipelining: replies come in the order of requests, so a reply
+/// belongs to the head, and a reply without a head is a broken server.
+///
+/// A ring. Each element has a number that never changes while the queue lives, so that it can be found again, to abandon it,
+/// wherever it has moved to.
+package struct RequestQueue<Element>: ~Copyable {
+    // Slots from `head` to `tail` are initialized; the memory is freed in `deinit`.
+    private var slots: UnsafeMutablePointer<Element>
+    private var mask: Int
+    private var head = 0
+    private var tail = 0
+
+    package init() {
+        slots = .allocate(capacity: 16)
+        mask = 15
+    }
+
+    deinit {
+        var index = head
+        while index != tail {
+            (slots + (index & mask)).deinitialize(count: 1)
+            index &+= 1
+        }
+        slots.deallocate()
+    }
+
+    @inline(__always) package var isEmpty: Bool { head == tail }
+    @inline(__always) package var count: Int { tail &- head }
+    /// The number that the next element gets.
+    @inline(__always) package var nextNumber: Int { tail }
+
+    @inline(__always)
+    package mutating func append(_ element: consuming Element) {
+        if tail &- head > mask { grow() }
+        (slots + (tail & mask)).initialize(to: element)
+        tail &+= 1
+    }
+
+    @inline(__always)
+    package mutating func popFirst() -> Element? {
+        guard head != tail else { return nil }
+        let element = (slots + (head & mask)).move()
+        head &+= 1
+        return element
+    }
+
+    @inline(__always)
+    package func withFirst<Result>(_ body: (borrowing Element) -> Result) -> Result? {
+        guard head != tail else { return nil }
+        return body(slots[head & mask])
+    }
+
+    /// Changes the element of that number, if it is still in flight.
+    package mutating func update<Result>(_ number: Int, _ body: (inout Element) -> Result) -> Result? {
+        guard number &- head >= 0, tail &- number > 0 else { return nil }
+        return body(&slots[number & mask])
+    }
+
+    /// Takes back the newest element, whose message could not be written.
+    package mutating func removeLast() {
+        guard head != tail else { return }
+        tail &-= 1
+        (slots + (tail & mask)).deinitialize(count: 1)
+    }
+
+    private mutating func grow() {
+        let size = mask &+ 1
+        let larger = UnsafeMutablePointer<Element>.allocate(capacity: size &* 2)
+        let newMask = size &* 2 &- 1
+        // Numbers stay: each element goes to the slot of its own number.
+        for index in head..<tail {
+            (larger + (index & newMask)).initialize(to: (slots + (index & mask)).move())
+        }
+        slots.deallocate()
+        slots = larger
+        mask = newMask
+    }
+}
+
+// One value owns the memory and cannot be copied; it may move to another thread with its elements.
+extension RequestQueue: @unchecked Sendable where Element: Sendable {}
