@@ -6,6 +6,8 @@
 /// catch .uniqueViolation { print("taken") }
 /// catch { print(error.code, error.outcome, error.constraint ?? "-") }
 /// ```
+/// End such a `do` with a plain `catch`: without one, Swift 6.3's compiler crashes on a typed error that is passed on untyped.
+///
 /// Neither `description` nor any field that the library fills in holds a password or a parameter's value. The server's
 /// `detail` can quote row data, so it is in `debugDescription` only.
 public struct PostgresError: Error, Sendable {

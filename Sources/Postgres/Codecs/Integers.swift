@@ -92,7 +92,7 @@ extension FixedWidthInteger {
     @inlinable
     init(integerCell value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
         let wide = try IntegerCell.read(value, type, format, as: Self.self)
-        guard let number = Self(exactly: wide) else { throw IntegerCell.outOfRange(wide, type, Self.self) }
+        guard let number = Self(exactly: wide) else { throw IntegerCell.outOfRange(type, Self.self) }
         self = number
     }
 }
@@ -121,7 +121,7 @@ enum IntegerCell {
     }
 
     @usableFromInline @inline(never)
-    static func outOfRange<T>(_ number: Int64, _ type: PostgresType, _ swiftType: T.Type) -> PostgresError {
+    static func outOfRange<T>(_ type: PostgresType, _ swiftType: T.Type) -> PostgresError {
         .cannotDecode(swiftType, from: type, "the value is out of range")
     }
 

@@ -64,8 +64,8 @@ extension ConnectionCore {
             while true {
                 switch try inbound.next() {
                 case .needsBytes: return outcome
-                case .needsRequest(let tag):
-                    guard beginHead() else { throw ProtocolError.unexpectedMessage(tag, while: "nothing is in flight") }
+                case .needsRequest:
+                    if !beginHead() { try inbound.readFarewell() }
                 case .finished:
                     if let reply = finishHead(wanted) { outcome.reply = reply }
                 case .statementFinished:
@@ -77,8 +77,6 @@ extension ConnectionCore {
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
                 case .notice, .notification: break
-                case .farewell(let report):
-                    state.withLock { $0.farewell = PostgresError(report, outcome: .unknown, sql: nil) }
                 }
             }
         } catch {

@@ -132,6 +132,52 @@ extension ConnectionCore {
         return description
     }
 
+    // MARK: Streams
+
+    nonisolated(nonsending) func stream(
+        _ query: PostgresQuery, _ formats: ResultFormats
+    ) async throws(PostgresError) -> RowStream {
+        if let error = query.problem { throw error }
+        while true {
+            if Task.isCancelled { throw .cancelled(.notSent) }
+            let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
+            switch try beginStream(stream, query, formats, blocking: false) {
+            case .reads: return stream
+            case .queued(_, let flush):
+                if flush { pump() }
+                return stream
+            case .noRoom: await waitForRoom()
+            }
+        }
+    }
+
+    func streamBlocking(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> RowStream {
+        if let error = query.problem { throw error }
+        while true {
+            let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
+            switch try beginStream(stream, query, formats, blocking: true) {
+            case .reads: return stream
+            case .queued(_, let flush):
+                if flush { pump() }
+                return stream
+            case .noRoom: waitForRoomBlocking()
+            }
+        }
+    }
+
+    /// Nobody waits for the request itself: its end is the stream's to tell.
+    private func beginStream(
+        _ stream: RowStream, _ query: PostgresQuery, _ formats: ResultFormats, blocking: Bool
+    ) throws(PostgresError) -> Begun {
+        try submit(.stream(stream), blocking: blocking, mayRead: false, waiter: .abandoned, formats: formats) {
+            state throws(PostgresError) in
+            var request = try state.encode(query, formats, .cached, sync: true)
+            request.parts.insert(.streams)
+            request.rowByteLimit = .max
+            return request
+        }
+    }
+
     // MARK: Waiting, for these
 
     nonisolated(nonsending) func finish(

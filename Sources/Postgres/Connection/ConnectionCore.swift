@@ -259,9 +259,10 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// The transport failed.
     func lost(_ error: TransportError, holding role: Role) {
-        let farewell = state.withLock { $0.farewell }
+        // What the server said is the reader's to know; a sender finds the connection broken a little earlier, perhaps.
+        let farewell = role == .reader ? inbound.farewell : nil
         fail(
-            farewell?.with(outcome: .unknown)
+            farewell.map { PostgresError($0, outcome: .unknown, sql: nil) }
                 ?? PostgresError(
                     code: .connectionLost, message: "the connection to \(server.address) broke: \(error)",
                     outcome: .unknown, underlying: error),

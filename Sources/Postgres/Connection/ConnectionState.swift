@@ -38,7 +38,6 @@ struct ConnectionState: ~Copyable, Sendable {
     /// Why the connection is of no use any more.
     var closed: PostgresError?
     var isDescriptorClosed = false
-    var farewell: PostgresError?
     var statistics = PostgresConnection.Statistics()
     var senderCalls = 0
     var readerCalls = 0

@@ -160,3 +160,35 @@ extension ConnectionCore {
         }
     }
 }
+
+/// Waiting for rows that somebody else reads.
+extension ConnectionCore {
+    nonisolated(nonsending) func waitForRows(_ stream: RowStream) async {
+        await withTaskCancellationHandler {
+            _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
+                if !setConsumer(of: stream, .continuation(continuation)) { continuation.resume(returning: Reply()) }
+            }
+        } onCancel: {
+            let waiter = state.withLock { _ -> InFlight.Waiter in
+                defer { stream.consumer = .unclaimed }
+                return stream.consumer
+            }
+            resume(waiter, Reply())
+        }
+    }
+
+    func waitForRowsBlocking(_ stream: RowStream) {
+        let thread = BlockedThread()
+        if setConsumer(of: stream, .thread(thread)) { _ = thread.wait() }
+    }
+
+    /// False if there is something to take already.
+    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter) -> Bool {
+        state.withLock { state in
+            guard stream.chunks.isEmpty, !stream.isFinished, stream.error == nil, state.closed == nil, !Task.isCancelled
+            else { return false }
+            stream.consumer = waiter
+            return true
+        }
+    }
+}

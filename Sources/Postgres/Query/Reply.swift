@@ -46,6 +46,14 @@ struct RowCursor: Sendable {
         moreChunks = reply.moreChunks
     }
 
+    /// The rows of one block.
+    init(_ chunk: RowChunk, _ columns: PostgresColumns) {
+        next = chunk.base
+        end = next + chunk.byteCount
+        row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: columns)
+        moreChunks = []
+    }
+
     /// Moves to the next row; false behind the last.
     ///
     /// A block holds whole DataRow messages whose structure was checked when they were copied into it.

@@ -26,8 +26,6 @@ package struct Inbound: ~Copyable, Sendable {
         case notice(ServerReport)
         case notification(NotificationResponse)
         case parameter(ParameterStatus)
-        /// An error that answers no request: the server is about to close the connection.
-        case farewell(ServerReport)
     }
 
     private enum Phase {
@@ -49,6 +47,9 @@ package struct Inbound: ~Copyable, Sendable {
     package var limits: MessageFramer.Limits
     /// Messages received so far.
     package private(set) var messageCount = 0
+
+    /// The last thing the server said before it closes the connection.
+    package private(set) var farewell: ServerReport?
 
     private var phase = Phase.idle
     private var request = Request([])
@@ -106,6 +107,20 @@ package struct Inbound: ~Copyable, Sendable {
         return chunk
     }
 
+    /// After `needsRequest` with no request in flight: an error is what the server says before it closes the connection, and the
+    /// only message that may come then.
+    package mutating func readFarewell() throws(ProtocolError) {
+        let tag = buffer.base.load(as: UInt8.self)
+        let size = Int(Int32(bigEndian: buffer.base.loadUnaligned(fromByteOffset: 1, as: Int32.self))) &+ 1
+        let body = UnsafeRawBufferPointer(start: buffer.base + 5, count: size &- 5)
+        guard phase == .idle, case .errorResponse(let report) = try BackendMessage(tag: tag, body: body) else {
+            throw .unexpectedMessage(tag, while: "nothing is in flight")
+        }
+        buffer.consume(size)
+        messageCount &+= 1
+        farewell = report
+    }
+
     package mutating func next() throws(ProtocolError) -> Event {
         while true {
             if groupFailed, phase != .idle, phase != .skipping {
@@ -132,13 +147,7 @@ package struct Inbound: ~Copyable, Sendable {
                 messageCount &+= 1
                 return event
             }
-            if phase == .idle {
-                if tag == BackendMessage.Tag.errorResponse, case .errorResponse(let report) = try BackendMessage(tag: tag, body: body) {
-                    buffer.consume(size)
-                    return .farewell(report)
-                }
-                return .needsRequest(tag: tag)
-            }
+            if phase == .idle { return .needsRequest(tag: tag) }
             let event = try read(tag, body)
             buffer.consume(size)
             messageCount &+= 1
@@ -223,7 +232,12 @@ package struct Inbound: ~Copyable, Sendable {
     }
 
     private mutating func failed(_ report: ServerReport) throws(ProtocolError) -> Event? {
-        if phase == .skipping { throw unexpected(BackendMessage.Tag.errorResponse) }
+        if report.isFatal { farewell = report }
+        if phase == .skipping {
+            // Behind an error only one that ends the connection may come.
+            guard report.isFatal else { throw unexpected(BackendMessage.Tag.errorResponse) }
+            return nil
+        }
         if case .copy = result.failure {
             // The answer to our own CopyFail says less than "this was a COPY".
         } else {

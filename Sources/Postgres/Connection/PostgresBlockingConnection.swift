@@ -1,0 +1,118 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// A connection for scripts and command-line tools: the calls wait on their own thread, without `async`.
+///
+/// ```swift
+/// let db = try PostgresBlockingConnection.connect("postgresql://app@localhost/shop")
+/// for (id, name) in try db.query("SELECT id, name FROM users", as: (Int, String).self).all() { print(id, name) }
+/// ```
+/// It is the same connection underneath, and may be used from any number of threads. Do not call it from a task: it would block a
+/// thread of the cooperative pool.
+public final class PostgresBlockingConnection: Sendable {
+    private let core: ConnectionCore
+
+    init(core: ConnectionCore) { self.core = core }
+
+    deinit { core.close() }
+
+    /// As ``PostgresConnection/connect(_:)-(String)``.
+    public static func connect(_ url: String) throws(PostgresError) -> PostgresBlockingConnection {
+        try connect(PostgresConfiguration(url: url))
+    }
+
+    /// As ``PostgresConnection/connect(_:)-(PostgresConfiguration)``.
+    public static func connect(_ configuration: PostgresConfiguration) throws(PostgresError) -> PostgresBlockingConnection {
+        let loop = EventLoop.shared
+        if loop.isCurrent {
+            throw PostgresError(
+                code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself")
+        }
+        // Establishing is a matter of waiting, not of speed: it is written once, and runs on the loop meanwhile.
+        let finished = Handover()
+        let thread = BlockedThread()
+        Task(executorPreference: loop) {
+            do throws(PostgresError) {
+                finished.set(.success(try await Establishment(configuration, loop: loop).connect()))
+            } catch {
+                finished.set(.failure(error))
+            }
+            thread.resume(returning: Reply())
+        }
+        _ = thread.wait()
+        guard let result = finished.get() else { throw .internalFailure("connecting ended without a result") }
+        return PostgresBlockingConnection(core: try result.get())
+    }
+
+    private final class Handover: Sendable {
+        private let value = Mutex<Result<ConnectionCore, PostgresError>?>(nil)
+        func set(_ result: Result<ConnectionCore, PostgresError>) { value.withLock { $0 = result } }
+        func get() -> Result<ConnectionCore, PostgresError>? { value.withLock { $0 } }
+    }
+
+    public func close() { core.close() }
+    public var isClosed: Bool { core.state.withLock { $0.closed != nil } }
+    public var statistics: PostgresConnection.Statistics { core.statistics }
+    public func parameter(_ name: String) -> String? { core.state.withLock { $0.parameters[name] } }
+
+    /// Runs a statement and buffers its rows: as ``PostgresExecutor/query(_:)``.
+    @inlinable
+    public func query<Row>(_ query: PostgresQuery.Typed<Row>) throws(PostgresError) -> PostgresRows<Row> {
+        PostgresRows(reply: try perform(query.query, query.formats), decode: query.decode)
+    }
+
+    @inlinable
+    public func query(_ query: PostgresQuery) throws(PostgresError) -> PostgresRows<PostgresRow> {
+        try self.query(query.as(PostgresRow.self))
+    }
+
+    @inlinable
+    public func query<each Column: PostgresDecodable>(
+        _ query: PostgresQuery, as columns: (repeat each Column).Type
+    ) throws(PostgresError) -> PostgresRows<(repeat each Column)> {
+        try self.query(query.as(columns))
+    }
+
+    @inlinable
+    public func query<Row: PostgresRowDecodable>(
+        _ query: PostgresQuery, as row: Row.Type
+    ) throws(PostgresError) -> PostgresRows<Row> {
+        try self.query(query.as(row))
+    }
+
+    @discardableResult
+    public func execute(_ query: PostgresQuery) throws(PostgresError) -> Int {
+        try core.performBlocking(query, .text).affected
+    }
+
+    @usableFromInline
+    func perform(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
+        try core.performBlocking(query, formats)
+    }
+
+    /// As ``PostgresConnection/run(_:)``.
+    public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
+        PostgresPipeline.Results(replies: try core.runBlocking(pipeline.items, pipeline.sync))
+    }
+
+    /// As ``PostgresConnection/script(_:)``.
+    @discardableResult
+    public func script(_ sql: PostgresQuery) throws(PostgresError) -> [PostgresRows<PostgresRow>] {
+        try core.scriptBlocking(sql).map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
+    }
+
+    /// As ``PostgresConnection/prepare(_:)``.
+    @discardableResult
+    public func prepare(_ query: PostgresQuery) throws(PostgresError) -> PostgresStatement {
+        PostgresStatement(try core.prepareBlocking(query))
+    }
+
+    /// Reads the rows as they are wanted.
+    public func stream<Row>(_ query: PostgresQuery.Typed<Row>) throws(PostgresError) -> PostgresBlockingRowStream<Row> {
+        PostgresBlockingRowStream(
+            handle: RowStreamHandle(
+                stream: try core.streamBlocking(query.query, query.formats), core: core, connection: self),
+            decode: query.decode)
+    }
+}

@@ -1,0 +1,120 @@
+import PostgresProtocol
+import PostgresTransport
+
+/// The rows of one statement, read as they are wanted.
+///
+/// ```swift
+/// for try await (id, name) in try await db.stream("SELECT id, name FROM users", as: (Int, String).self) { ... }
+/// ```
+/// It can be iterated once. While it is open the server is held back by a consumer that does not read, and so is everybody behind
+/// it on the connection. A query inside the loop on the same connection works as long as the rest of the rows fits into
+/// `maximumResultBytes`; otherwise the stream fails with `resultTooLarge` and the query goes on. Leaving the loop early reads the
+/// rest and throws it away.
+public struct PostgresRowStream<Row>: AsyncSequence, Sendable {
+    public typealias Element = Row
+    public typealias Failure = PostgresError
+
+    @usableFromInline let handle: RowStreamHandle
+    @usableFromInline let decode: @Sendable (PostgresRow) throws(PostgresError) -> Row
+
+    @inlinable
+    init(handle: RowStreamHandle, decode: @escaping @Sendable (PostgresRow) throws(PostgresError) -> Row) {
+        self.handle = handle
+        self.decode = decode
+    }
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        @usableFromInline let handle: RowStreamHandle
+        @usableFromInline var cursor = RowCursor(Reply())
+        @usableFromInline let decode: @Sendable (PostgresRow) throws(PostgresError) -> Row
+
+        @inlinable
+        init(handle: RowStreamHandle, decode: @escaping @Sendable (PostgresRow) throws(PostgresError) -> Row) {
+            self.handle = handle
+            self.decode = decode
+        }
+
+        @inlinable
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(PostgresError) -> Row? {
+            while true {
+                if cursor.advance() { return try decode(cursor.row) }
+                // Let go of the block before the next is filled, so that it can be the same one.
+                cursor = RowCursor(Reply())
+                guard let block = try await handle.nextBlock() else { return nil }
+                cursor = block
+            }
+        }
+
+        @inlinable
+        public mutating func next() async throws(PostgresError) -> Row? { try await next(isolation: #isolation) }
+    }
+
+    @inlinable public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(handle: handle, decode: decode) }
+}
+
+/// The rows of one statement for the blocking API, read as they are wanted.
+public struct PostgresBlockingRowStream<Row> {
+    private let handle: RowStreamHandle
+    private var cursor = RowCursor(Reply())
+    private let decode: @Sendable (PostgresRow) throws(PostgresError) -> Row
+
+    init(handle: RowStreamHandle, decode: @escaping @Sendable (PostgresRow) throws(PostgresError) -> Row) {
+        self.handle = handle
+        self.decode = decode
+    }
+
+    /// The next row; nil behind the last.
+    public mutating func next() throws(PostgresError) -> Row? {
+        while true {
+            if cursor.advance() { return try decode(cursor.row) }
+            cursor = RowCursor(Reply())
+            guard let block = try handle.nextBlockBlocking() else { return nil }
+            cursor = block
+        }
+    }
+}
+
+/// Keeps a stream open: when the sequence and its iterator are gone, the rest of the rows is thrown away.
+@usableFromInline
+final class RowStreamHandle: Sendable {
+    private let stream: RowStream
+    private let core: ConnectionCore
+    // Keeps the connection from being closed under the stream.
+    private let connection: any AnyObject & Sendable
+
+    init(stream: RowStream, core: ConnectionCore, connection: any AnyObject & Sendable) {
+        self.stream = stream
+        self.core = core
+        self.connection = connection
+    }
+
+    deinit { core.abandon(stream) }
+
+    @usableFromInline
+    nonisolated(nonsending) func nextBlock() async throws(PostgresError) -> RowCursor? {
+        while true {
+            if Task.isCancelled { throw .cancelled(.unknown) }
+            let permit = core.callersMayRead && !core.loop.isCurrent && PollPermit.take()
+            defer { if permit { PollPermit.giveBack() } }
+            switch try core.step(stream, mayRead: permit) {
+            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .end: return nil
+            case .read: _ = core.readForStream(until: .poll)
+            case .wait: await core.waitForRows(stream)
+            }
+        }
+    }
+
+    func nextBlockBlocking() throws(PostgresError) -> RowCursor? {
+        while true {
+            switch try core.step(stream, mayRead: true) {
+            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .end: return nil
+            case .read: _ = core.readForStream(until: .unbounded)
+            case .wait: core.waitForRowsBlocking(stream)
+            }
+        }
+    }
+}

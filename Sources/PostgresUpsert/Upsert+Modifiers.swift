@@ -1,0 +1,220 @@
+public import Postgres
+
+extension Upsert {
+    func with<Result>(
+        _ output: UpsertOutput<Result>, _ change: (inout UpsertShape) -> Void
+    ) -> Upsert<Row, Result> {
+        var shape = definition.shape
+        change(&shape)
+        return Upsert<Row, Result>(
+            rows: rows, definition: UpsertDefinition(layout: definition.layout, shape: shape), output: output)
+    }
+
+    private func with(_ change: (inout UpsertShape) -> Void) -> Self { with(output, change) }
+
+    /// Columns by their properties; those that are none become the shape's failure.
+    private func indices(_ paths: [PartialKeyPath<Row>], _ shape: inout UpsertShape) -> [Int] {
+        var indices: [Int] = []
+        for path in paths {
+            if let index = definition.layout.index(of: path) {
+                indices.append(index)
+            } else {
+                shape.fail(definition.layout.notAColumn(path))
+            }
+        }
+        return indices
+    }
+}
+
+// Conflict target
+extension Upsert {
+    /// Rows conflict by these columns; a unique index over exactly them must exist. Without it: by the declared primary key.
+    /// NULL in one of them never conflicts, unless the index says NULLS NOT DISTINCT.
+    ///
+    /// SQL: `ON CONFLICT ("email") WHERE deleted_at IS NULL`
+    ///
+    /// - Parameter predicate: that of a partial index. Write its values into the literal: the server cannot match a parameter.
+    public func onConflict(_ key: PartialKeyPath<Row>..., where predicate: UpsertFragment? = nil) -> Self {
+        with { $0.target = .columns(indices(key, &$0), predicate: predicate) }
+    }
+
+    /// Rows conflict by a constraint, named without quotes.
+    ///
+    /// SQL: `ON CONFLICT ON CONSTRAINT "page_stats_pkey"`
+    ///
+    /// - Parameter key: its columns, when they are known: only then can rows be sorted by them, duplicates be found before
+    ///   anything is sent, and outcomes of rows that may be left out be matched.
+    public func onConstraint(_ name: String, _ key: PartialKeyPath<Row>...) -> Self {
+        with { $0.target = .constraint(name, columns: indices(key, &$0)) }
+    }
+
+    /// Rows conflict by an index over expressions, or with a collation or operator class.
+    ///
+    /// SQL: `ON CONFLICT (lower("email"))`
+    public func onIndex(_ expressions: UpsertFragment, where predicate: UpsertFragment? = nil) -> Self {
+        with { $0.target = .index(expressions, predicate: predicate) }
+    }
+
+    /// Rows conflict by any unique or exclusion constraint; together with `doNothing()` only.
+    ///
+    /// SQL: `ON CONFLICT DO NOTHING`
+    public func onAnyConflict() -> Self { with { $0.target = .any } }
+}
+
+// Action
+extension Upsert {
+    /// Leaves a stored row alone.
+    ///
+    /// SQL: `DO NOTHING`
+    public func doNothing() -> Self { with { $0.action = .nothing } }
+
+    /// Overwrites these columns only, those given to `set`, and updated-at columns.
+    ///
+    /// SQL: `DO UPDATE SET "hits" = EXCLUDED."hits"`
+    public func update(only columns: PartialKeyPath<Row>...) -> Self {
+        with {
+            $0.action = .update
+            $0.only = indices(columns, &$0)
+        }
+    }
+
+    /// Overwrites all columns but these. An updated-at column among them is still set on insert.
+    public func update(except columns: PartialKeyPath<Row>...) -> Self {
+        with {
+            $0.action = .update
+            $0.except += indices(columns, &$0)
+        }
+    }
+
+    /// What to overwrite a column with.
+    ///
+    /// ```swift
+    /// Upsert(rows).set(\.hits) { $0.existing.hits + $0.excluded.hits }
+    /// // DO UPDATE SET "hits" = "page_stats"."hits" + EXCLUDED."hits"
+    /// ```
+    public func set<Value>(
+        _ column: any KeyPath<Row, Value> & Sendable, _ expression: (UpsertConflict<Row>) -> UpsertExpression<Value>
+    ) -> Self {
+        let fragment = expression(UpsertConflict()).fragment
+        return with { shape in
+            shape.action = .update
+            for index in indices([column], &shape) { shape.assignments.append((index, fragment)) }
+            if let failure = fragment.failure { shape.fail(failure) }
+        }
+    }
+
+    /// Overwrites a column with a constant, sent as a parameter. On insert the row's own value is used.
+    ///
+    /// SQL: `DO UPDATE SET "hits" = $3`
+    public func set<Value: PostgresEncodable>(_ column: any KeyPath<Row, Value> & Sendable, to value: Value) -> Self {
+        set(column) { _ in .value(value) }
+    }
+
+    /// Makes it an updated-at column: never sent, `now()` on insert and on update.
+    ///
+    /// SQL: `INSERT INTO ... VALUES ($1, now()) ... DO UPDATE SET "fetched_at" = now()`
+    public func touch(_ columns: PartialKeyPath<Row>...) -> Self {
+        with { $0.touched += indices(columns, &$0) }
+    }
+
+    /// Overwrites only where this is true. A row where it is not is locked all the same.
+    ///
+    /// ```swift
+    /// Upsert(rows).where { $0.excluded.hits > $0.existing.hits }
+    /// // DO UPDATE SET ... WHERE EXCLUDED."hits" > "page_stats"."hits"
+    /// ```
+    public func `where`(_ condition: (UpsertConflict<Row>) -> UpsertExpression<Bool>) -> Self {
+        let fragment = condition(UpsertConflict()).fragment
+        return with {
+            if let earlier = $0.filter {
+                $0.filter = .infix(earlier, "AND", fragment)
+            } else {
+                $0.filter = fragment
+            }
+            if let failure = fragment.failure { $0.fail(failure) }
+        }
+    }
+
+    /// Overwrites only rows that would change; updated-at columns do not count. An equal row is still locked, which writes to
+    /// the log, but it is not rewritten.
+    ///
+    /// SQL: `DO UPDATE SET ... WHERE "page_stats"."hits" IS DISTINCT FROM EXCLUDED."hits"`
+    public func ifChanged() -> Self { with { $0.onlyIfChanged = true } }
+}
+
+// Result
+extension Upsert {
+    /// Asks what became of each row.
+    ///
+    /// SQL: `RETURNING (xmax = 0)`. Of many rows that may be left out, by `doNothing()`, `where` or `ifChanged()`, the rows
+    /// written are joined to the rows sent by their key, as the server compares it. Where a trigger changes keys this cannot be
+    /// told, and is an error. On a partitioned table it needs PostgreSQL 18.
+    public func outcomes() -> Upsert<Row, UpsertOutcome> where Output == Never {
+        with(.outcome) { $0.wantsOutcomes = true }
+    }
+
+    /// Asks what became of each row, besides its columns.
+    public func outcomes<Returned>() -> Upsert<Row, UpsertedRow<Returned>> where Output == Returned? {
+        let output = output
+        let both = UpsertOutput<UpsertedRow<Returned>>(
+            written: { (row, outcome) throws(PostgresError) -> UpsertedRow<Returned> in
+                UpsertedRow(outcome: outcome ?? .notWritten, returned: try output.written(row, outcome))
+            },
+            leftOut: { (outcome) throws(PostgresError) -> UpsertedRow<Returned> in
+                UpsertedRow(outcome: outcome, returned: nil)
+            })
+        return with(both) { $0.wantsOutcomes = true }
+    }
+
+    /// Asks for columns of each row as they are stored now; nil for a row that was not written.
+    ///
+    /// SQL: `RETURNING "hits", "fetched_at"`
+    public func returning<each Value: PostgresDecodable>(
+        _ columns: repeat any KeyPath<Row, each Value> & Sendable
+    ) -> Upsert<Row, (repeat each Value)?> where Output == Never {
+        let output = UpsertOutput<(repeat each Value)?>(
+            written: { (row, _) throws(PostgresError) -> (repeat each Value)? in
+                var columns = ColumnReader(row: row)
+                let values = (repeat try columns.next((each Value).self))
+                return Optional.some(values)
+            },
+            leftOut: { (_) throws(PostgresError) -> (repeat each Value)? in nil })
+        var paths: [PartialKeyPath<Row>] = []
+        for column in repeat each columns { paths.append(column) }
+        return with(output) { $0.returning = indices(paths, &$0) }
+    }
+
+    /// Asks for columns of each row, besides what became of it.
+    public func returning<each Value: PostgresDecodable>(
+        _ columns: repeat any KeyPath<Row, each Value> & Sendable
+    ) -> Upsert<Row, UpsertedRow<(repeat each Value)>> where Output == UpsertOutcome {
+        let plain = Upsert<Row, Never>(rows: rows, definition: definition, output: .none)
+        return plain.returning(repeat each columns).outcomes()
+    }
+
+    /// Asks for the whole row as it is stored now; nil for a row that was not written.
+    ///
+    /// SQL: `RETURNING "path", "hits", "fetched_at"`
+    public func returningRow() -> Upsert<Row, Row?> where Output == Never {
+        let output = UpsertOutput<Row?>(
+            written: { (row, _) throws(PostgresError) -> Row? in try Row(row: row) },
+            leftOut: { (_) throws(PostgresError) -> Row? in nil })
+        return with(output) { $0.returning = Array(definition.layout.columns.indices) }
+    }
+
+    /// Asks for the whole row, besides what became of it.
+    public func returningRow() -> Upsert<Row, UpsertedRow<Row>> where Output == UpsertOutcome {
+        Upsert<Row, Never>(rows: rows, definition: definition, output: .none).returningRow().outcomes()
+    }
+}
+
+/// Reads a row's columns one after another, from the first; others may follow those that are read.
+private struct ColumnReader {
+    let row: PostgresRow
+    var index = 0
+
+    mutating func next<Column: PostgresDecodable>(_: Column.Type) throws(PostgresError) -> Column {
+        defer { index += 1 }
+        return try row.decode(index, as: Column.self)
+    }
+}

@@ -1,0 +1,163 @@
+import Postgres
+
+/// All of an upsert but its rows. Columns are numbers in the table's declaration.
+struct UpsertShape: Sendable {
+    enum Target: Sendable {
+        /// The columns declared as primary key.
+        case primaryKey
+        case columns([Int], predicate: UpsertFragment?)
+        /// `columns` is what the user says that the constraint consists of; empty when unknown.
+        case constraint(String, columns: [Int])
+        /// Index expressions, and the predicate of a partial index.
+        case index(UpsertFragment, predicate: UpsertFragment?)
+        /// Any unique or exclusion constraint: DO NOTHING only.
+        case any
+    }
+
+    enum Action: Sendable {
+        case nothing
+        case update
+    }
+
+    var target = Target.primaryKey
+    var action = Action.update
+    var only: [Int]?
+    var except: [Int] = []
+    var assignments: [(column: Int, fragment: UpsertFragment)] = []
+    var touched: [Int] = []
+    var filter: UpsertFragment?
+    var onlyIfChanged = false
+    var wantsOutcomes = false
+    var returning: [Int] = []
+    /// The first mistake made in building it, thrown when it is run.
+    var failure: PostgresError?
+
+    mutating func fail(_ error: PostgresError) { if failure == nil { failure = error } }
+
+    var returnsRows: Bool { wantsOutcomes || !returning.isEmpty }
+    /// Whether a row may be neither inserted nor updated.
+    var mayLeaveRowsOut: Bool { action == .nothing || filter != nil || onlyIfChanged }
+}
+
+/// The parts of a shape, resolved against the table: what is sent, what is the key, what is overwritten.
+struct ResolvedUpsert: Sendable {
+    enum Assignment: Sendable {
+        /// `EXCLUDED."column"`
+        case excluded
+        case now
+        case fragment(UpsertFragment)
+    }
+
+    /// The columns of a parameter each.
+    var sent: [Int] = []
+    /// The columns that get `now()` on insert.
+    var stamped: [Int] = []
+    /// The columns by which rows conflict; nil when only the server knows.
+    var conflictKey: [Int]?
+    /// The columns that rows are sorted by: the conflict key, or the primary key where that is unknown.
+    var sortKey: [Int] = []
+    var assignments: [(column: Int, value: Assignment)] = []
+}
+
+extension UpsertShape {
+    func resolve<Row>(_ layout: TableLayout<Row>) throws(PostgresError) -> ResolvedUpsert {
+        if let failure = layout.failure ?? failure { throw failure }
+        let columns = layout.columns
+        let primaryKey = columns.indices.filter { columns[$0].options.contains(.primaryKey) }
+        var resolved = ResolvedUpsert()
+
+        switch target {
+        case .primaryKey:
+            guard !primaryKey.isEmpty || action == .nothing else {
+                throw .upsert(
+                    "table \"\(layout.name)\" has no column declared as .primaryKey",
+                    hint: "declare it, or say what rows conflict by: .onConflict(\\.column)")
+            }
+            resolved.conflictKey = primaryKey.isEmpty ? nil : primaryKey
+        case .columns(let key, _):
+            guard !key.isEmpty else {
+                throw .upsert(
+                    "table \"\(layout.name)\": onConflict() without columns",
+                    hint: "name the columns, or use .onAnyConflict().doNothing()")
+            }
+            resolved.conflictKey = key
+        case .constraint(let name, let key):
+            if let error = checkIdentifier(name) { throw error }
+            resolved.conflictKey = key.isEmpty ? nil : key
+        case .index: break
+        case .any:
+            guard action == .nothing else {
+                throw .upsert(
+                    "table \"\(layout.name)\": an update needs to know by what rows conflict",
+                    hint: "use .onConflict(\\.column), or .doNothing()")
+            }
+        }
+
+        let conflictKey = resolved.conflictKey ?? []
+        let stamps = columns.indices.filter {
+            touched.contains($0) || columns[$0].options.contains(.updatedAt) || columns[$0].options.contains(.createdAt)
+        }
+        for index in columns.indices {
+            let options = columns[index].options
+            if options.contains(.generated) { continue }
+            if stamps.contains(index) {
+                resolved.stamped.append(index)
+            } else if !options.contains(.identity) || conflictKey.contains(index) {
+                resolved.sent.append(index)
+            }
+        }
+        for index in conflictKey where !resolved.sent.contains(index) {
+            throw .upsert(
+                "table \"\(layout.name)\": rows cannot conflict by column \"\(columns[index].name)\", which is never sent"
+            )
+        }
+        guard !resolved.sent.isEmpty else {
+            throw .upsert("table \"\(layout.name)\" has no column whose value is sent")
+        }
+        resolved.sortKey =
+            resolved.conflictKey ?? (primaryKey.allSatisfy(resolved.sent.contains) ? primaryKey : [])
+        if action == .update {
+            resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey)
+        }
+        return resolved
+    }
+
+    private func assignments<Row>(
+        _ layout: TableLayout<Row>, resolved: ResolvedUpsert, primaryKey: [Int]
+    ) throws(PostgresError) -> [(column: Int, value: ResolvedUpsert.Assignment)] {
+        let columns = layout.columns
+        let key = primaryKey + (resolved.conflictKey ?? [])
+        func reasonToKeep(_ index: Int) -> String? {
+            let options = columns[index].options
+            if key.contains(index) { return "is part of the key" }
+            if options.contains(.identity) { return "is an identity column" }
+            if options.contains(.generated) { return "is a generated column" }
+            if options.contains(.createdAt) { return "is the time of creation" }
+            return nil
+        }
+        for index in self.assignments.map(\.column) + (only ?? []) + touched {
+            if let reason = reasonToKeep(index) {
+                throw .upsert(
+                    "table \"\(layout.name)\": column \"\(columns[index].name)\" \(reason), and is never overwritten")
+            }
+        }
+        var result: [(column: Int, value: ResolvedUpsert.Assignment)] = []
+        for index in columns.indices where reasonToKeep(index) == nil {
+            if let own = self.assignments.last(where: { $0.column == index }) {
+                result.append((index, .fragment(own.fragment)))
+            } else if except.contains(index) {
+                continue
+            } else if touched.contains(index) || columns[index].options.contains(.updatedAt) {
+                result.append((index, .now))
+            } else if only?.contains(index) ?? true {
+                result.append((index, .excluded))
+            }
+        }
+        guard !result.isEmpty else {
+            throw .upsert(
+                "table \"\(layout.name)\": the upsert has nothing to update",
+                hint: "use .doNothing() to leave rows alone")
+        }
+        return result
+    }
+}
