@@ -28,10 +28,15 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
-    /// The request whose reply the reader is in.
-    @exclusivity(unchecked) var head: InFlight?
+    /// What the reader has to know, beside the request itself, of the one whose reply it is in.
+    @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private var outgoingSent = 0
+
+    struct Head {
+        var formats = ResultFormats.text
+        var collector = InFlight.Collector.none
+    }
 
     /// What start-up learned.
     struct ServerIdentity: Sendable {
@@ -67,9 +72,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// The socket's interest is a function of the state, and set under the lock: so no order of threads can leave it wrong.
     @inline(__always)
     func arm(_ state: inout ConnectionState) {
-        var interest: Interest = []
-        if state.reader == .loop { interest.insert(.readable) }
-        if state.wantsWrite { interest.insert(.writable) }
+        let interest = Interest(
+            rawValue: (state.reader == .loop ? Interest.readable.rawValue : 0)
+                | (state.wantsWrite ? Interest.writable.rawValue : 0))
         guard interest != state.armed, state.closed == nil, let registration else { return }
         state.armed = interest
         state.statistics.systemCalls &+= 1

@@ -81,7 +81,7 @@ struct ConnectionState: ~Copyable, Sendable {
         _ query: PostgresQuery, _ formats: ResultFormats, _ mode: Mode, sync: Bool
     ) throws(PostgresError) -> Request {
         let known = known.find(query)
-        if mode == .stringsAsText, !known.typesStringsAsText { known.typesStringsAsText = true }
+        if mode == .stringsAsText, !known.typesStringsAsText { known.typeStringsAsText() }
         let statement: PreparedStatement
         var parse = false
         if mode != .unnamed, let cached = known.statement, cached.state != .gone {

@@ -52,7 +52,7 @@ package struct Inbound: ~Copyable, Sendable {
     package private(set) var farewell: ServerReport?
 
     private var phase = Phase.idle
-    private var request = Request([])
+    package private(set) var request = Request(Request.Parts(rawValue: 0))
     private var columnCount = 0
     private var closesLeft = 0
     private var discardsRows = false
@@ -92,8 +92,8 @@ package struct Inbound: ~Copyable, Sendable {
     package mutating func discardRows() { discardsRows = true }
 
     package mutating func takeResult() -> StatementResult {
-        let taken = result
-        result = StatementResult()
+        var taken = StatementResult()
+        swap(&taken, &result)
         if let chunk = taken.firstChunk { spare = chunk }
         return taken
     }
@@ -293,7 +293,6 @@ package struct Inbound: ~Copyable, Sendable {
 
     private mutating func finish() -> Event {
         phase = .idle
-        request.statement = nil
         return .finished
     }
 
