@@ -92,14 +92,20 @@ func expectNumber(
     #expect(number == expected, sourceLocation: sourceLocation)
 }
 
-/// How many descriptors this process has open.
-func openDescriptors() -> Set<Int32> {
-    guard let folder = opendir("/proc/self/fd") else { return [] }
+/// How many sockets of this process are connected to this port of this machine: those of a client, not those of the mock.
+func openSockets(toPort port: Int) -> Int {
+    guard let folder = opendir("/proc/self/fd") else { return -1 }
     defer { closedir(folder) }
-    var open: Set<Int32> = []
+    var count = 0
     while let entry = readdir(folder) {
         let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        if let number = Int32(name), number != dirfd(folder) { open.insert(number) }
+        guard let descriptor = Int32(name) else { continue }
+        var address = sockaddr_in()
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isConnected = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(descriptor, $0, &size) == 0 }
+        }
+        if isConnected, Int(UInt16(bigEndian: address.sin_port)) == port { count += 1 }
     }
-    return open
+    return count
 }
