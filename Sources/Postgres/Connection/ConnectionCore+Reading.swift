@@ -235,7 +235,9 @@ extension ConnectionCore {
                 hint: "read them with stream(), or raise maximumResultBytes")
         case .copy:
             failure = PostgresError(
-                code: .unsupported, message: "the statement is a COPY, which a query cannot run", outcome: .rejected,
+                code: .unsupported, message: "the statement is a COPY, which a query cannot run",
+                // COPY TO STDOUT ran to its end, and what it copied can be of a statement that changes data.
+                outcome: result.tag != 0 ? .succeeded : .rejected,
                 sql: request.statement?.key.text)
         }
         if failure != nil || !result.moreChunks.isEmpty || !request.parts.contains(.syncs)

@@ -87,6 +87,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let resume = state.withLock { state in
                 guard state.wantsWrite else { return false }
                 state.wantsWrite = false
+                state.sentBytes &+= outgoing.count &- outgoingSent
                 arm(&state)
                 return true
             }
@@ -107,8 +108,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func flush() {
         let take = state.withLock { state in
             guard !state.sending, state.pending.count > 0 || channel.hasUnsentBytes, state.closed == nil else { return false }
-            state.sending = true
-            swap(&state.pending, &outgoing)
+            takeSenderRole(&state)
             return true
         }
         if take { pump() }
@@ -119,6 +119,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func takeSenderRole(_ state: inout ConnectionState) {
         state.sending = true
         swap(&state.pending, &outgoing)
+        state.sentBytes &+= outgoing.count
     }
 
     /// The sender: sends until nothing is pending or the socket is full. Never blocks.
@@ -142,7 +143,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                     }
                 }
             } catch {
-                state.withLock { $0.sentBytes &+= outgoingSent }
+                state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
                 outgoingSent = 0
                 outgoing.removeAll()
                 return lost(error, holding: .sender)
@@ -152,12 +153,12 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 state.statistics.bytesSent = counters.bytesSent
                 state.senderCalls = counters.systemCalls
                 if isFull {
+                    state.sentBytes &-= outgoing.count &- outgoingSent
                     guard state.closed == nil else { return releaseSender(&state) }
                     state.wantsWrite = true
                     arm(&state)
                     return true
                 }
-                state.sentBytes &+= outgoingSent
                 outgoingSent = 0
                 outgoing.removeAll()
                 if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
@@ -165,6 +166,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 }
                 if state.pending.count == 0 || state.closed != nil { return releaseSender(&state) }
                 swap(&state.pending, &outgoing)
+                state.sentBytes &+= outgoing.count
                 return false
             }
             if isDone { return }

@@ -224,7 +224,7 @@ package struct Inbound: ~Copyable, Sendable {
             phase = .describingRows
         case (.describingRows, .rowDescription(let description)): described(description)
         case (.describingRows, .noData): described(nil)
-        case (.rows, .emptyQueryResponse), (.rows, .portalSuspended): return executed()
+        case (.rows, .emptyQueryResponse): return executed()
         case (.skipping, .readyForQuery), (.simple, .readyForQuery): return try readReady(tag, body)
         case (.simple, .rowDescription(let description)):
             result.description = StatementDescription(parameterTypes: [], rowDescription: description)
@@ -325,7 +325,7 @@ package struct Inbound: ~Copyable, Sendable {
         let available = buffer.count
         var offset = 0
         var rows = 0
-        while available &- offset >= RowChunk.rowHeaderSize {
+        while available &- offset >= MessageFramer.headerSize {
             let row = base + offset
             guard row.load(as: UInt8.self) == UInt8(ascii: "D") else { break }
             let length = Int32(bigEndian: row.loadUnaligned(fromByteOffset: 1, as: Int32.self))

@@ -2,8 +2,8 @@
 ///
 /// An extended request is answered by, in this order:
 /// CloseComplete (`closes` times), ParseComplete (`parses`), ParameterDescription and RowDescription or NoData (`describes`),
-/// BindComplete and the rows up to CommandComplete, EmptyQueryResponse or PortalSuspended (`executes`), and ReadyForQuery
-/// (`syncs`). An ErrorResponse may stand in the place of any of them; then nothing follows but the ReadyForQuery of the group.
+/// BindComplete and the rows up to CommandComplete or EmptyQueryResponse (`executes`; all rows are asked for, so no
+/// PortalSuspended), and ReadyForQuery (`syncs`). An ErrorResponse may stand in the place of any of them; then nothing follows but the ReadyForQuery of the group.
 package struct Request: Sendable {
     package struct Parts: OptionSet, Sendable {
         package let rawValue: UInt8
