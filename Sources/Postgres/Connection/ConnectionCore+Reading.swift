@@ -98,23 +98,41 @@ extension ConnectionCore {
         }
     }
 
-    @inline(__always)
     private func beginHead() -> Bool {
-        guard let first = state.withLock({ state in state.queue.withFirst { copy $0 } }) else { return false }
-        head = first
-        inbound.begin(first.request)
+        guard let first = state.withLock({ state in state.queue.first }) else { return false }
+        begin(first)
         return true
+    }
+
+    /// The reader turns to a request.
+    @inline(__always)
+    func begin(_ first: borrowing InFlight) {
+        head.formats = first.formats
+        if case .none = first.collector {} else { head.collector = first.collector }
+        inbound.begin(first.request)
     }
 
     /// The end of a request: the reply goes to whoever waits.
     @inline(__always)
     private func finishHead(_ wanted: Int) -> Reply? {
+        if case .none = head.collector, let summary = inbound.takeSummary() {
+            var reply = Reply()
+            reply.rowCount = summary.rowCount
+            reply.affected = summary.affected
+            reply.firstChunk = summary.rows
+            if let statement = inbound.request.statement, let description = statement.description,
+                description.columnCount > 0
+            {
+                reply.columns = columns(of: statement, description, head.formats)
+            }
+            return complete(reply, summary.status, wanted)
+        }
         let result = inbound.takeResult()
-        guard let current = head else { return nil }
-        if case .flight(let flight) = current.collector { return finishInFlight(flight, result, wanted) }
-        let reply = makeReply(result, current.request, current.formats)
-        if case .stream(let stream) = current.collector { stream.finish(reply.error, core: self) }
-        return complete(reply, result.status, wanted)
+        if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
+        let status = result.status
+        let reply = makeReply(result, inbound.request, head.formats)
+        if case .stream(let stream) = head.collector { stream.finish(reply.error, core: self) }
+        return complete(reply, status, wanted)
     }
 
     private func finishInFlight(_ flight: Flight, _ result: StatementResult, _ wanted: Int) -> Reply? {
@@ -132,7 +150,7 @@ extension ConnectionCore {
     /// Takes the request out of the queue, and its reply to its caller.
     @inline(__always)
     private func complete(_ reply: Reply, _ status: TransactionStatus?, _ wanted: Int) -> Reply? {
-        head = nil
+        if case .none = head.collector {} else { head.collector = .none }
         var isWanted = false
         let waiter = state.withLock { state -> InFlight.Waiter in
             let number = state.queue.nextNumber &- state.queue.count
@@ -160,24 +178,20 @@ extension ConnectionCore {
 
     private func finishStatementOfScript() {
         let result = inbound.takeResult()
-        guard case .flight(let flight) = head?.collector else { return }
+        guard case .flight(let flight) = head.collector else { return }
         flight.replies.append(makeReply(result, flight.items[flight.index].request, .text))
     }
 
     // MARK: Results
 
     @inline(__always)
-    private func makeReply(_ result: StatementResult, _ request: Request, _ formats: ResultFormats) -> Reply {
+    private func makeReply(_ result: consuming StatementResult, _ request: Request, _ formats: ResultFormats) -> Reply {
         var reply = Reply()
-        reply.firstChunk = result.firstChunk
         reply.rowCount = result.rowCount
         reply.affected = result.affected
-        reply.tag = result.tag
-        reply.status = result.status
-        if request.parts.contains(.parses) || result.failure != nil {
+        if request.parts.contains(.parses) || result.isUnusual || !request.parts.contains(.syncs) {
             settle(result, request, &reply)
         }
-        if !result.moreChunks.isEmpty { reply.moreChunks = result.moreChunks }
         if let statement = request.statement {
             if let description = statement.description ?? result.description, description.columnCount > 0 {
                 reply.columns = columns(of: statement, description, formats)
@@ -185,6 +199,7 @@ extension ConnectionCore {
         } else if let rows = result.description?.rowDescription {
             reply.columns = PostgresColumns(rows, formats)
         }
+        reply.firstChunk = result.firstChunk
         return reply
     }
 
@@ -202,11 +217,12 @@ extension ConnectionCore {
     /// What a first execution or a failure means for the statement cache, and the error in our words.
     private func settle(_ result: StatementResult, _ request: Request, _ reply: inout Reply) {
         var failure: PostgresError?
+        var again = Reply.Retry.none
         switch result.failure {
         case nil: break
         case .rejected(let report):
             failure = PostgresError(report, outcome: .rejected, sql: request.statement?.key.text)
-            if request.parts.contains(.executes) { reply.retry = retry(after: report, request) }
+            if request.parts.contains(.executes) { again = retry(after: report, request) }
         case .aborted:
             failure = PostgresError(
                 code: .inFailedSqlTransaction, message: "not run: an earlier statement of the group failed",
@@ -219,10 +235,18 @@ extension ConnectionCore {
                 hint: "read them with stream(), or raise maximumResultBytes")
         case .copy:
             failure = PostgresError(
-                code: .unsupported, message: "the statement is a COPY, which a query cannot run", outcome: .rejected,
+                code: .unsupported, message: "the statement is a COPY, which a query cannot run",
+                // COPY TO STDOUT ran to its end, and what it copied can be of a statement that changes data.
+                outcome: result.tag != 0 ? .succeeded : .rejected,
                 sql: request.statement?.key.text)
         }
-        reply.error = failure
+        if failure != nil || !result.moreChunks.isEmpty || !request.parts.contains(.syncs)
+            || request.parts.contains(.simple)
+        {
+            reply.add(
+                chunks: result.moreChunks, error: failure, retry: again,
+                end: Reply.End(tag: result.tag, status: result.status))
+        }
         guard let statement = request.statement else { return }
         state.withLock { state in
             if request.parts.contains(.parses), statement.state == .pending {
@@ -265,7 +289,7 @@ extension ConnectionCore {
     private func refuseCopy(resync: Bool) {
         let isAlone = state.withLock { state in
             guard state.queue.count == 1, state.closed == nil else { return false }
-            if case .flight(let flight) = head?.collector, flight.items.count > 1 { return false }
+            if case .flight(let flight) = head.collector, flight.items.count > 1 { return false }
             let start = state.pending.count
             guard (try? state.outbound.refuseCopy(resync: resync, into: &state.pending)) != nil else { return false }
             state.encodedBytes &+= state.pending.count &- start

@@ -28,10 +28,15 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
-    /// The request whose reply the reader is in.
-    @exclusivity(unchecked) var head: InFlight?
+    /// What the reader has to know, beside the request itself, of the one whose reply it is in.
+    @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private var outgoingSent = 0
+
+    struct Head {
+        var formats = ResultFormats.text
+        var collector = InFlight.Collector.none
+    }
 
     /// What start-up learned.
     struct ServerIdentity: Sendable {
@@ -50,10 +55,11 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.loop = loop
         self.inbound = inbound
         self.server = server
-        callersMayRead = configuration.callersMayRead
+        callersMayRead = configuration.callerReadsBelowLatency > .zero
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes)
         state.parameters = parameters
+        state.policy.latencyLimit = configuration.callerReadsBelowLatency.clampedNanoseconds
         self.state = Mutex(state)
         // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
         // connection object that users hold closes this one when it goes away, and with that ends the registration.
@@ -67,9 +73,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// The socket's interest is a function of the state, and set under the lock: so no order of threads can leave it wrong.
     @inline(__always)
     func arm(_ state: inout ConnectionState) {
-        var interest: Interest = []
-        if state.reader == .loop { interest.insert(.readable) }
-        if state.wantsWrite { interest.insert(.writable) }
+        let interest = Interest(
+            rawValue: (state.reader == .loop ? Interest.readable.rawValue : 0)
+                | (state.wantsWrite ? Interest.writable.rawValue : 0))
         guard interest != state.armed, state.closed == nil, let registration else { return }
         state.armed = interest
         state.statistics.systemCalls &+= 1
@@ -81,6 +87,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let resume = state.withLock { state in
                 guard state.wantsWrite else { return false }
                 state.wantsWrite = false
+                state.sentBytes &+= outgoing.count &- outgoingSent
                 arm(&state)
                 return true
             }
@@ -101,8 +108,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func flush() {
         let take = state.withLock { state in
             guard !state.sending, state.pending.count > 0 || channel.hasUnsentBytes, state.closed == nil else { return false }
-            state.sending = true
-            swap(&state.pending, &outgoing)
+            takeSenderRole(&state)
             return true
         }
         if take { pump() }
@@ -113,6 +119,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func takeSenderRole(_ state: inout ConnectionState) {
         state.sending = true
         swap(&state.pending, &outgoing)
+        state.sentBytes &+= outgoing.count
     }
 
     /// The sender: sends until nothing is pending or the socket is full. Never blocks.
@@ -136,7 +143,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                     }
                 }
             } catch {
-                state.withLock { $0.sentBytes &+= outgoingSent }
+                state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
                 outgoingSent = 0
                 outgoing.removeAll()
                 return lost(error, holding: .sender)
@@ -146,12 +153,12 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 state.statistics.bytesSent = counters.bytesSent
                 state.senderCalls = counters.systemCalls
                 if isFull {
+                    state.sentBytes &-= outgoing.count &- outgoingSent
                     guard state.closed == nil else { return releaseSender(&state) }
                     state.wantsWrite = true
                     arm(&state)
                     return true
                 }
-                state.sentBytes &+= outgoingSent
                 outgoingSent = 0
                 outgoing.removeAll()
                 if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
@@ -159,6 +166,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 }
                 if state.pending.count == 0 || state.closed != nil { return releaseSender(&state) }
                 swap(&state.pending, &outgoing)
+                state.sentBytes &+= outgoing.count
                 return false
             }
             if isDone { return }

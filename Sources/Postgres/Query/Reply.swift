@@ -1,20 +1,14 @@
 import PostgresProtocol
 
-/// What came back for one statement.
+/// What came back for one statement. Small, because it is copied on the way to its caller; what is seldom there is out of line.
 @usableFromInline
 struct Reply: Sendable {
     /// Rows in the order of arrival; the first block apart, because there is seldom another.
     var firstChunk: RowChunk?
-    var moreChunks: [RowChunk] = []
     @usableFromInline var columns: PostgresColumns?
+    private var more: More?
     @usableFromInline var rowCount = 0
     @usableFromInline var affected = 0
-    @usableFromInline var error: PostgresError?
-    /// The first eight bytes of the command tag.
-    var tag: UInt64 = 0
-    var retry = Retry.none
-    /// What ReadyForQuery said; nil if this was not the end of its group.
-    var status: TransactionStatus?
 
     /// How a statement that failed is worth sending once more.
     enum Retry: Sendable {
@@ -23,8 +17,47 @@ struct Reply: Sendable {
         case stringsAsText
     }
 
+    /// Everything that a plain success does not have.
+    private final class More: Sendable {
+        let chunks: [RowChunk]
+        let error: PostgresError?
+        let retry: Retry
+        let end: End
+
+        init(chunks: [RowChunk], error: PostgresError?, retry: Retry, end: End) {
+            self.chunks = chunks
+            self.error = error
+            self.retry = retry
+            self.end = end
+        }
+    }
+
+    /// How the statement ended.
+    struct End: Sendable {
+        /// The first eight bytes of the command tag.
+        var tag: UInt64 = 0
+        /// What ReadyForQuery said; nil if this was not the end of its group.
+        var status: TransactionStatus?
+    }
+
     @usableFromInline
-    init(error: PostgresError? = nil) { self.error = error }
+    init() {}
+
+    @usableFromInline
+    init(error: PostgresError) { more = More(chunks: [], error: error, retry: .none, end: End()) }
+
+    @usableFromInline var error: PostgresError? { more?.error }
+    var moreChunks: [RowChunk] { more?.chunks ?? [] }
+    var hasMoreChunks: Bool { more != nil }
+    var retry: Retry { more?.retry ?? .none }
+    var end: End { more?.end ?? End() }
+
+    /// Adds what is seldom there.
+    mutating func add(chunks: [RowChunk] = [], error: PostgresError? = nil, retry: Retry = .none, end: End? = nil) {
+        more = More(
+            chunks: chunks.isEmpty ? moreChunks : chunks, error: error ?? self.error,
+            retry: retry == .none ? self.retry : retry, end: end ?? self.end)
+    }
 }
 
 /// Walks the rows of a reply.
@@ -34,7 +67,8 @@ struct RowCursor: Sendable {
     // The rest of the current block, which `row.owner` keeps.
     nonisolated(unsafe) var next: UnsafeRawPointer
     nonisolated(unsafe) var end: UnsafeRawPointer
-    let moreChunks: [RowChunk]
+    /// nil when there is no other block, which is usual.
+    let moreChunks: [RowChunk]?
     var chunkIndex = 0
 
     @usableFromInline
@@ -43,7 +77,7 @@ struct RowCursor: Sendable {
         next = chunk.base
         end = next + chunk.byteCount
         row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: reply.columns ?? .none)
-        moreChunks = reply.moreChunks
+        moreChunks = reply.hasMoreChunks ? reply.moreChunks : nil
     }
 
     /// The rows of one block.
@@ -51,7 +85,7 @@ struct RowCursor: Sendable {
         next = chunk.base
         end = next + chunk.byteCount
         row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: columns)
-        moreChunks = []
+        moreChunks = nil
     }
 
     /// Moves to the next row; false behind the last.
@@ -60,7 +94,7 @@ struct RowCursor: Sendable {
     @usableFromInline
     mutating func advance() -> Bool {
         while end - next < RowChunk.rowHeaderSize {
-            guard chunkIndex < moreChunks.count else { return false }
+            guard let moreChunks, chunkIndex < moreChunks.count else { return false }
             let chunk = moreChunks[chunkIndex]
             chunkIndex &+= 1
             next = chunk.base

@@ -52,7 +52,7 @@ package struct Inbound: ~Copyable, Sendable {
     package private(set) var farewell: ServerReport?
 
     private var phase = Phase.idle
-    private var request = Request([])
+    package private(set) var request = Request(Request.Parts(rawValue: 0))
     private var columnCount = 0
     private var closesLeft = 0
     private var discardsRows = false
@@ -91,9 +91,25 @@ package struct Inbound: ~Copyable, Sendable {
     /// Lets the rows that are still to come be thrown away.
     package mutating func discardRows() { discardsRows = true }
 
+    /// The result, if there is nothing special about it; else nil, and `takeResult` has it all. Spares most requests the copying of
+    /// what they do not have.
+    package mutating func takeSummary() -> StatementSummary? {
+        guard request.parts == .executesAndSyncs, !result.isUnusual else { return nil }
+        let summary = StatementSummary(
+            rows: result.firstChunk, rowCount: result.rowCount, affected: result.affected, status: result.status)
+        if let chunk = result.firstChunk {
+            spare = chunk
+            result.firstChunk = nil
+        }
+        result.rowCount = 0
+        result.rowBytes = 0
+        result.affected = 0
+        return summary
+    }
+
     package mutating func takeResult() -> StatementResult {
-        let taken = result
-        result = StatementResult()
+        var taken = StatementResult()
+        swap(&taken, &result)
         if let chunk = taken.firstChunk { spare = chunk }
         return taken
     }
@@ -208,7 +224,7 @@ package struct Inbound: ~Copyable, Sendable {
             phase = .describingRows
         case (.describingRows, .rowDescription(let description)): described(description)
         case (.describingRows, .noData): described(nil)
-        case (.rows, .emptyQueryResponse), (.rows, .portalSuspended): return executed()
+        case (.rows, .emptyQueryResponse): return executed()
         case (.skipping, .readyForQuery), (.simple, .readyForQuery): return try readReady(tag, body)
         case (.simple, .rowDescription(let description)):
             result.description = StatementDescription(parameterTypes: [], rowDescription: description)
@@ -293,7 +309,6 @@ package struct Inbound: ~Copyable, Sendable {
 
     private mutating func finish() -> Event {
         phase = .idle
-        request.statement = nil
         return .finished
     }
 
@@ -310,7 +325,7 @@ package struct Inbound: ~Copyable, Sendable {
         let available = buffer.count
         var offset = 0
         var rows = 0
-        while available &- offset >= RowChunk.rowHeaderSize {
+        while available &- offset >= MessageFramer.headerSize {
             let row = base + offset
             guard row.load(as: UInt8.self) == UInt8(ascii: "D") else { break }
             let length = Int32(bigEndian: row.loadUnaligned(fromByteOffset: 1, as: Int32.self))
