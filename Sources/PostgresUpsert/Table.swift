@@ -54,6 +54,8 @@ public final class Table<Row>: Sendable {
         read = nil
     }
 
+    var makesRows: Bool { read != nil }
+
     func decode(_ row: PostgresRow) throws(PostgresError) -> Row {
         guard let read else {
             throw PostgresError(

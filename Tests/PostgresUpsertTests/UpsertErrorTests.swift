@@ -192,7 +192,9 @@ struct TooFew: PostgresTable {
     var a: Int
     var b = ""
 
-    static let table = Table<Self>("too_few", init: { TooFew(a: $0) }) {
+    init(a: Int) { self.a = a }
+
+    static let table = Table<Self>("too_few", init: Self.init(a:)) {
         Column("a", \.a, .primaryKey)
         Column("b", \.b)
     }
