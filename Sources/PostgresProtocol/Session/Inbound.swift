@@ -314,8 +314,9 @@ package struct Inbound: ~Copyable, Sendable {
 
     private mutating func readTag(_ body: UnsafeRawBufferPointer) throws(ProtocolError) {
         guard body.last == 0 else { throw .truncated(message: BackendMessage.Tag.commandComplete, offset: body.count) }
-        let text = UnsafeRawBufferPointer(rebasing: body.dropLast())
-        result.tag = StatementResult.packed(text)
+        let text = UnsafeRawBufferPointer(start: body.baseAddress, count: body.count &- 1)
+        // Only groups and scripts are asked for it.
+        if request.parts != .executesAndSyncs { result.tag = StatementResult.packed(text) }
         result.affected = try CommandTag.affectedRows(text) ?? 0
     }
 
