@@ -94,7 +94,7 @@ import Testing
     @Test func ciphertextKeepsItsOrderWhoeverSendsIt() async throws {
         let link = try await TLSLink(identity, context)
         let channel = link.channel
-        let message = pattern(2_000_000)
+        let message = pattern(300_000)
         let isDone = Flag()
         async let received = link.serve { try $0.read(exactly: message.count) == message }
         try await withThrowingTaskGroup(of: Void.self) { group in
