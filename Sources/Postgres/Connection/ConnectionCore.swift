@@ -17,7 +17,7 @@ import Synchronization
 /// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
 /// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
 ///
-/// Safe to share: `state` is behind its lock; `inbound`, `head` and `streamFailure` belong to the reader, `outgoing` and
+/// Safe to share: `state` is behind its lock; `inbound`, `head` and `lastColumns` belong to the reader, `outgoing` and
 /// `outgoingSent` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
     let state: Mutex<ConnectionState>
@@ -32,6 +32,15 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private var outgoingSent = 0
+
+    /// What the last reply's columns were.
+    @exclusivity(unchecked) var lastColumns = LastColumns()
+
+    struct LastColumns {
+        var statement: PreparedStatement?
+        var formats = ResultFormats.text
+        var columns: PostgresColumns?
+    }
 
     struct Head {
         var formats = ResultFormats.text
@@ -87,6 +96,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let resume = state.withLock { state in
                 guard state.wantsWrite else { return false }
                 state.wantsWrite = false
+                // The loop goes on as the sender: what is left of the buffer counts as sent again.
+                state.sentBytes &+= outgoing.count &- outgoingSent
                 state.sentBytes &+= outgoing.count &- outgoingSent
                 arm(&state)
                 return true
@@ -119,6 +130,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func takeSenderRole(_ state: inout ConnectionState) {
         state.sending = true
         swap(&state.pending, &outgoing)
+        // Counted as sent from here on, and taken back by `pump` as far as it was not: a statement may be said to be unsent only if
+        // that is certain.
         state.sentBytes &+= outgoing.count
     }
 
@@ -129,17 +142,14 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         while true {
             var isFull = false
             do {
-                let count = outgoing.count
-                if outgoingSent < count || channel.hasUnsentBytes {
-                    try outgoing.withBytes { bytes throws(TransportError) in
-                        repeat {
-                            let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
-                            outgoingSent &+= sent
-                            if sent == 0 || outgoingSent == count {
-                                isFull = outgoingSent < count || channel.hasUnsentBytes
-                                break
-                            }
-                        } while true
+                // The buffer is the sender's own: nobody writes into it meanwhile.
+                let bytes = outgoing.bytes
+                while outgoingSent < bytes.count || channel.hasUnsentBytes {
+                    let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
+                    outgoingSent &+= sent
+                    if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes {
+                        isFull = true
+                        break
                     }
                 }
             } catch {
