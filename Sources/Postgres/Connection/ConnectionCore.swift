@@ -104,7 +104,17 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             }
             if resume { pump() }
         }
+        if readiness.contains(.hangup) { takeRoleToSeeTheEnd() }
         if readiness.contains(.readable) { readOnLoop() }
+    }
+
+    /// The server closed a connection that nobody reads: what it said is read now, so that the next statement is told at once, and
+    /// that it was not sent.
+    private func takeRoleToSeeTheEnd() {
+        state.withLock { state in
+            guard state.reader == .nobody, state.closed == nil else { return }
+            state.reader = .loop
+        }
     }
 
     /// The end of a turn of the loop, after all tasks of the turn have queued theirs: everything leaves in one piece.

@@ -113,6 +113,13 @@ package struct Inbound: ~Copyable, Sendable {
         return chunk
     }
 
+    /// A block without rows: to tell the columns of an empty result.
+    package mutating func emptyBlock() -> RowChunk {
+        let chunk = recycledChunk(0) ?? RowChunk(capacity: 512)
+        spare = chunk
+        return chunk
+    }
+
     package mutating func takeResult() -> StatementResult {
         var taken = StatementResult()
         swap(&taken, &result)
