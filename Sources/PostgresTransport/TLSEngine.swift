@@ -19,7 +19,7 @@ final class TLSEngine: @unchecked Sendable {
 
     private let serverName: String?
     private let verifies: Bool
-    private let lock = Mutex(())
+    private let lock = Lock(())
 
     // Under the lock. The BIOs belong to the SSL.
     private let ssl: OpaquePointer

@@ -115,6 +115,18 @@ extension ConnectionCore {
     /// The end of a request: the reply goes to whoever waits.
     @inline(__always)
     private func finishHead(_ wanted: Int) -> Reply? {
+        if case .none = head.collector, let summary = inbound.takeSummary() {
+            var reply = Reply()
+            reply.rowCount = summary.rowCount
+            reply.affected = summary.affected
+            reply.firstChunk = summary.rows
+            if let statement = inbound.request.statement, let description = statement.description,
+                description.columnCount > 0
+            {
+                reply.columns = columns(of: statement, description, head.formats)
+            }
+            return complete(reply, summary.status, wanted)
+        }
         let result = inbound.takeResult()
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
         let status = result.status

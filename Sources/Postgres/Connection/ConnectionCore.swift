@@ -55,10 +55,11 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.loop = loop
         self.inbound = inbound
         self.server = server
-        callersMayRead = configuration.callersMayRead
+        callersMayRead = configuration.callerReadsBelowLatency > .zero
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes)
         state.parameters = parameters
+        state.policy.latencyLimit = configuration.callerReadsBelowLatency.clampedNanoseconds
         self.state = Mutex(state)
         // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
         // connection object that users hold closes this one when it goes away, and with that ends the registration.
@@ -86,6 +87,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let resume = state.withLock { state in
                 guard state.wantsWrite else { return false }
                 state.wantsWrite = false
+                // The loop goes on as the sender: what is left of the buffer counts as sent again.
+                state.sentBytes &+= outgoing.count &- outgoingSent
                 state.sentBytes &+= outgoing.count &- outgoingSent
                 arm(&state)
                 return true
@@ -118,6 +121,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func takeSenderRole(_ state: inout ConnectionState) {
         state.sending = true
         swap(&state.pending, &outgoing)
+        // Counted as sent from here on, and taken back by `pump` as far as it was not: a statement may be said to be unsent only if
+        // that is certain.
         state.sentBytes &+= outgoing.count
     }
 
@@ -128,17 +133,14 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         while true {
             var isFull = false
             do {
-                let count = outgoing.count
-                if outgoingSent < count || channel.hasUnsentBytes {
-                    try outgoing.withBytes { bytes throws(TransportError) in
-                        repeat {
-                            let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
-                            outgoingSent &+= sent
-                            if sent == 0 || outgoingSent == count {
-                                isFull = outgoingSent < count || channel.hasUnsentBytes
-                                break
-                            }
-                        } while true
+                // The buffer is the sender's own: nobody writes into it meanwhile.
+                let bytes = outgoing.bytes
+                while outgoingSent < bytes.count || channel.hasUnsentBytes {
+                    let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
+                    outgoingSent &+= sent
+                    if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes {
+                        isFull = true
+                        break
                     }
                 }
             } catch {

@@ -3,10 +3,11 @@ import PostgresProtocol
 /// What came back for one statement. Small, because it is copied on the way to its caller; what is seldom there is out of line.
 @usableFromInline
 struct Reply: Sendable {
-    /// Rows in the order of arrival; the first block apart, because there is seldom another.
-    var firstChunk: RowChunk?
+    /// Always a `RowChunk`. Users' code copies replies, and cannot see that class: a reference to just any object is copied directly,
+    /// where one to a hidden class would need run-time metadata.
+    private var rows: (any AnyObject & Sendable)?
     @usableFromInline var columns: PostgresColumns?
-    private var more: More?
+    private var more: (any AnyObject & Sendable)?
     @usableFromInline var rowCount = 0
     @usableFromInline var affected = 0
 
@@ -15,6 +16,12 @@ struct Reply: Sendable {
         case none
         case unnamed
         case stringsAsText
+    }
+
+    /// The first block of rows; apart, because there is seldom another.
+    var firstChunk: RowChunk? {
+        get { rows.map { unsafeDowncast($0, to: RowChunk.self) } }
+        set { rows = newValue }
     }
 
     /// Everything that a plain success does not have.
@@ -46,10 +53,22 @@ struct Reply: Sendable {
     @usableFromInline
     init(error: PostgresError) { more = More(chunks: [], error: error, retry: .none, end: End()) }
 
-    @usableFromInline var error: PostgresError? { more?.error }
-    var moreChunks: [RowChunk] { more?.chunks ?? [] }
-    var retry: Retry { more?.retry ?? .none }
-    var end: End { more?.end ?? End() }
+    // Set by `init(error:)` and `add` only.
+    private var rare: More? { more.map { unsafeDowncast($0, to: More.self) } }
+
+    @usableFromInline var error: PostgresError? { rare?.error }
+    var moreChunks: [RowChunk] { rare?.chunks ?? [] }
+    var hasMoreChunks: Bool { more != nil }
+    var retry: Retry { rare?.retry ?? .none }
+    var end: End { rare?.end ?? End() }
+
+    /// The only row, when there is just one; without a walk through the blocks.
+    @usableFromInline var onlyRow: PostgresRow? {
+        guard rowCount == 1, let chunk = firstChunk, chunk.byteCount >= RowChunk.rowHeaderSize else { return nil }
+        return PostgresRow(
+            cells: chunk.base + RowChunk.rowHeaderSize, byteCount: chunk.byteCount &- RowChunk.rowHeaderSize, owner: chunk,
+            columns: columns ?? .none)
+    }
 
     /// Adds what is seldom there.
     mutating func add(chunks: [RowChunk] = [], error: PostgresError? = nil, retry: Retry = .none, end: End? = nil) {
@@ -66,8 +85,14 @@ struct RowCursor: Sendable {
     // The rest of the current block, which `row.owner` keeps.
     nonisolated(unsafe) var next: UnsafeRawPointer
     nonisolated(unsafe) var end: UnsafeRawPointer
-    let moreChunks: [RowChunk]
-    var chunkIndex = 0
+    /// The other blocks; usually there are none.
+    private let more: Blocks?
+    private var chunkIndex = 0
+
+    private final class Blocks: Sendable {
+        let chunks: [RowChunk]
+        init(_ chunks: [RowChunk]) { self.chunks = chunks }
+    }
 
     @usableFromInline
     init(_ reply: Reply) {
@@ -75,7 +100,7 @@ struct RowCursor: Sendable {
         next = chunk.base
         end = next + chunk.byteCount
         row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: reply.columns ?? .none)
-        moreChunks = reply.moreChunks
+        more = reply.hasMoreChunks ? Blocks(reply.moreChunks) : nil
     }
 
     /// The rows of one block.
@@ -83,7 +108,7 @@ struct RowCursor: Sendable {
         next = chunk.base
         end = next + chunk.byteCount
         row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: columns)
-        moreChunks = []
+        more = nil
     }
 
     /// Moves to the next row; false behind the last.
@@ -92,8 +117,8 @@ struct RowCursor: Sendable {
     @usableFromInline
     mutating func advance() -> Bool {
         while end - next < RowChunk.rowHeaderSize {
-            guard chunkIndex < moreChunks.count else { return false }
-            let chunk = moreChunks[chunkIndex]
+            guard let more, chunkIndex < more.chunks.count else { return false }
+            let chunk = more.chunks[chunkIndex]
             chunkIndex &+= 1
             next = chunk.base
             end = next + chunk.byteCount

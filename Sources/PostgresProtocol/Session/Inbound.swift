@@ -91,6 +91,22 @@ package struct Inbound: ~Copyable, Sendable {
     /// Lets the rows that are still to come be thrown away.
     package mutating func discardRows() { discardsRows = true }
 
+    /// The result, if there is nothing special about it; else nil, and `takeResult` has it all. Spares most requests the copying of
+    /// what they do not have.
+    package mutating func takeSummary() -> StatementSummary? {
+        guard request.parts == .executesAndSyncs, !result.isUnusual else { return nil }
+        let summary = StatementSummary(
+            rows: result.firstChunk, rowCount: result.rowCount, affected: result.affected, status: result.status)
+        if let chunk = result.firstChunk {
+            spare = chunk
+            result.firstChunk = nil
+        }
+        result.rowCount = 0
+        result.rowBytes = 0
+        result.affected = 0
+        return summary
+    }
+
     package mutating func takeResult() -> StatementResult {
         var taken = StatementResult()
         swap(&taken, &result)
@@ -298,8 +314,9 @@ package struct Inbound: ~Copyable, Sendable {
 
     private mutating func readTag(_ body: UnsafeRawBufferPointer) throws(ProtocolError) {
         guard body.last == 0 else { throw .truncated(message: BackendMessage.Tag.commandComplete, offset: body.count) }
-        let text = UnsafeRawBufferPointer(rebasing: body.dropLast())
-        result.tag = StatementResult.packed(text)
+        let text = UnsafeRawBufferPointer(start: body.baseAddress, count: body.count &- 1)
+        // Only groups and scripts are asked for it.
+        if request.parts != .executesAndSyncs { result.tag = StatementResult.packed(text) }
         result.affected = try CommandTag.affectedRows(text) ?? 0
     }
 
