@@ -82,6 +82,13 @@ final class TLSPeer: @unchecked Sendable {
         guard SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) == 1 else { throw TestFailure("SSL_key_update", 0) }
     }
 
+    /// TLS 1.2 only.
+    func requestRenegotiation() throws {
+        guard SSL_renegotiate(ssl) == 1 else { throw TestFailure("SSL_renegotiate", 0) }
+        _ = SSL_do_handshake(ssl)
+        try drain()
+    }
+
     func sendCloseNotify() throws {
         _ = SSL_shutdown(ssl)
         try drain()

@@ -55,27 +55,66 @@ import Testing
         #expect(channel.senderCounters.sendCalls > 0)
     }
 
-    /// The answer to a key update is made while reading, and must not overtake what the sender has encrypted.
     @Test func keysMayChangeWhileBothRolesWorkOnTwoThreads() async throws {
         let link = try await TLSLink(identity, context)
         let channel = link.channel
-        let message = pattern(4_000_000)
+        let message = pattern(3_000_000)
         async let served: Void = link.serve { server in
             var echoed = 0
             while echoed < message.count {
-                let piece = try server.read(atMost: 50_000)
+                let piece = try server.read(atMost: 1000)
                 try server.updateKeys()
                 try server.write(piece)
                 echoed += piece.count
             }
         }
-        async let sent: Void = BackgroundThread.run { Result { try channel.sendAll(message, piece: 30_000) } }.get()
+        async let sent: Void = BackgroundThread.run { Result { try channel.sendAll(message, piece: 1000) } }.get()
         async let received = BackgroundThread.run {
             Result { try channel.receive(exactly: message.count, piece: 10_000) == message }
         }.get()
         try await sent
         #expect(try await received)
         try await served
+    }
+
+    /// OpenSSL answers a request for renegotiation, with an alert, while it is reading.
+    @Test func renegotiationIsRefusedByTheReader() async throws {
+        let link = try await TLSLink(identity, context, serverVersion: TLS1_2_VERSION)
+        let sent = link.channel.senderCounters.bytesSent
+        try await link.serve { server in
+            try server.requestRenegotiation()
+            try server.write([1, 2])
+        }
+        #expect(try link.channel.receive(exactly: 2) == [1, 2])
+        #expect(link.channel.senderCounters.bytesSent > sent)
+        #expect(!link.channel.hasUnsentBytes)
+    }
+
+    /// As when an answer that was made while reading meets a busy sender: three threads want to empty the same queue.
+    @Test func ciphertextKeepsItsOrderWhoeverSendsIt() async throws {
+        let link = try await TLSLink(identity, context)
+        let channel = link.channel
+        let message = pattern(300_000)
+        let isDone = Flag()
+        async let received = link.serve { try $0.read(exactly: message.count) == message }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<2 {
+                group.addTask {
+                    try await BackgroundThread.run {
+                        Result {
+                            while !isDone.isSet {
+                                _ = try channel.send(UnsafeRawBufferPointer(start: nil, count: 0))
+                            }
+                        }
+                    }.get()
+                }
+            }
+            let result = await BackgroundThread.run { Result { try channel.sendAll(message, piece: 500) } }
+            isDone.set()
+            try result.get()
+            try await group.waitForAll()
+        }
+        #expect(try await received)
     }
 
     @Test func lessThanAskedForMeansThatNothingIsLeft() async throws {

@@ -115,17 +115,13 @@ extension ConnectionCore {
     /// The end of a request: the reply goes to whoever waits.
     @inline(__always)
     private func finishHead(_ wanted: Int) -> Reply? {
-        if case .none = head.collector, let summary = inbound.takeSummary() {
+        if case .none = head.collector, inbound.endedAsUsual {
             var reply = Reply()
-            reply.rowCount = summary.rowCount
-            reply.affected = summary.affected
-            reply.firstChunk = summary.rows
-            if let statement = inbound.request.statement, let description = statement.description,
-                description.columnCount > 0
-            {
-                reply.columns = columns(of: statement, description, head.formats)
-            }
-            return complete(reply, summary.status, wanted)
+            reply.rowCount = inbound.rowCount
+            reply.affected = inbound.affected
+            reply.columns = usualColumns()
+            reply.firstChunk = inbound.takeOnlyBlock()
+            return complete(reply, inbound.status, wanted)
         }
         let result = inbound.takeResult()
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
@@ -212,6 +208,17 @@ extension ConnectionCore {
         }
         reply.firstChunk = result.firstChunk
         return reply
+    }
+
+    /// The columns of a statement that was described before. The last ones are at hand: most connections run few statements.
+    @inline(__always)
+    private func usualColumns() -> PostgresColumns? {
+        guard let statement = inbound.request.statement else { return nil }
+        if statement === lastColumns.statement, lastColumns.formats == head.formats { return lastColumns.columns }
+        guard let description = statement.description else { return nil }
+        let columns = description.columnCount > 0 ? columns(of: statement, description, head.formats) : nil
+        lastColumns = LastColumns(statement: statement, formats: head.formats, columns: columns)
+        return columns
     }
 
     /// Columns are made once for a statement and its formats.

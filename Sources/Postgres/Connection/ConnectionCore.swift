@@ -17,7 +17,7 @@ import Synchronization
 /// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
 /// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
 ///
-/// Safe to share: `state` is behind its lock; `inbound`, `head` and `streamFailure` belong to the reader, `outgoing` and
+/// Safe to share: `state` is behind its lock; `inbound`, `head` and `lastColumns` belong to the reader, `outgoing` and
 /// `outgoingSent` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
     let state: Mutex<ConnectionState>
@@ -32,6 +32,15 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private var outgoingSent = 0
+
+    /// What the last reply's columns were.
+    @exclusivity(unchecked) var lastColumns = LastColumns()
+
+    struct LastColumns {
+        var statement: PreparedStatement?
+        var formats = ResultFormats.text
+        var columns: PostgresColumns?
+    }
 
     struct Head {
         var formats = ResultFormats.text

@@ -3,11 +3,12 @@ import PostgresProtocol
 /// What came back for one statement. Small, because it is copied on the way to its caller; what is seldom there is out of line.
 @usableFromInline
 struct Reply: Sendable {
-    /// Always a `RowChunk`. Users' code copies replies, and cannot see that class: a reference to just any object is copied directly,
-    /// where one to a hidden class would need run-time metadata.
-    private var rows: (any AnyObject & Sendable)?
+    // Always a RowChunk and a More, which are Sendable; `nonisolated(unsafe)` because AnyObject is not. Users' code copies replies
+    // and cannot see those classes: a reference to just any object is copied directly, where one to a hidden class, or to a
+    // Sendable existential, needs run-time metadata.
+    nonisolated(unsafe) private var rows: AnyObject?
     @usableFromInline var columns: PostgresColumns?
-    private var more: (any AnyObject & Sendable)?
+    nonisolated(unsafe) private var more: AnyObject?
     @usableFromInline var rowCount = 0
     @usableFromInline var affected = 0
 

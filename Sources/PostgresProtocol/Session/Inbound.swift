@@ -91,20 +91,26 @@ package struct Inbound: ~Copyable, Sendable {
     /// Lets the rows that are still to come be thrown away.
     package mutating func discardRows() { discardsRows = true }
 
-    /// The result, if there is nothing special about it; else nil, and `takeResult` has it all. Spares most requests the copying of
-    /// what they do not have.
-    package mutating func takeSummary() -> StatementSummary? {
-        guard request.parts == .executesAndSyncs, !result.isUnusual else { return nil }
-        let summary = StatementSummary(
-            rows: result.firstChunk, rowCount: result.rowCount, affected: result.affected, status: result.status)
-        if let chunk = result.firstChunk {
-            spare = chunk
-            result.firstChunk = nil
-        }
+    /// Whether the request ended with rows of at most one block and a count; then its parts can be taken one by one, which spares
+    /// most requests the copying of what they do not have. Otherwise `takeResult` has it all.
+    @inline(__always)
+    package var endedAsUsual: Bool { request.parts == .executesAndSyncs && !result.isUnusual }
+    @inline(__always)
+    package var rowCount: Int { result.rowCount }
+    @inline(__always)
+    package var affected: Int { result.affected }
+    @inline(__always)
+    package var status: TransactionStatus? { result.status }
+
+    /// The rows of a request that ended as usual.
+    package mutating func takeOnlyBlock() -> RowChunk? {
+        result.affected = 0
+        guard let chunk = result.firstChunk else { return nil }
+        result.firstChunk = nil
         result.rowCount = 0
         result.rowBytes = 0
-        result.affected = 0
-        return summary
+        spare = chunk
+        return chunk
     }
 
     package mutating func takeResult() -> StatementResult {

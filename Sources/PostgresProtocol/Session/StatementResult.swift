@@ -1,11 +1,3 @@
-/// The reply to a request that went as usual: rows of at most one block, and a count.
-package struct StatementSummary: Sendable {
-    package let rows: RowChunk?
-    package let rowCount: Int
-    package let affected: Int
-    package let status: TransactionStatus?
-}
-
 /// What the server answered to one request, or to one statement of a script.
 package struct StatementResult: Sendable {
     /// Rows, the first block apart because there is seldom another.
