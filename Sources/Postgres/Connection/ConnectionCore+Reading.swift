@@ -151,10 +151,12 @@ extension ConnectionCore {
     private func complete(_ reply: Reply, _ status: TransactionStatus?, _ wanted: Int) -> Reply? {
         if case .none = head.collector {} else { head.collector = .none }
         var isWanted = false
+        var hasRoomAgain = false
         let waiter = state.withLock { state -> InFlight.Waiter in
             let number = state.queue.nextNumber &- state.queue.count
             guard let request = state.queue.popFirst() else { return .abandoned }
             if let status { state.transactionStatus = status }
+            hasRoomAgain = state.queue.count == ConnectionState.queueLimit / 2
             if state.queue.isEmpty {
                 state.statistics.roundTrips &+= 1
                 if state.sentAt != 0 {
@@ -170,9 +172,18 @@ extension ConnectionCore {
             case .continuation, .thread, .abandoned: return request.waiter
             }
         }
+        if hasRoomAgain { wakeForRoom() }
         if isWanted { return reply }
         resume(waiter, reply)
         return nil
+    }
+
+    /// The queue was full, perhaps, and the sender has nothing more to do that would wake who waits.
+    @inline(never)
+    private func wakeForRoom() {
+        var woken: [ConnectionState.RoomWaiter] = []
+        state.withLock { swap(&woken, &$0.waitingForRoom) }
+        wake(woken)
     }
 
     private func finishStatementOfScript() {
