@@ -89,9 +89,12 @@ struct Reply: Sendable {
         }
         guard rowCount == 1, let payload else { return nil }
         let chunk = unsafeDowncast(payload, to: RowChunk.self)
-        guard chunk.byteCount >= RowChunk.rowHeaderSize, let columns = chunk.columns as? PostgresColumns else { return nil }
+        guard chunk.byteCount >= RowChunk.rowHeaderSize, let columns = chunk.columns as? PostgresColumns else {
+            return nil
+        }
         return PostgresRow(
-            cells: chunk.base + RowChunk.rowHeaderSize, byteCount: chunk.byteCount &- RowChunk.rowHeaderSize, owner: chunk,
+            cells: chunk.base + RowChunk.rowHeaderSize, byteCount: chunk.byteCount &- RowChunk.rowHeaderSize,
+            owner: chunk,
             columns: columns)
     }
 }
@@ -125,7 +128,8 @@ struct RowCursor: Sendable {
     }
 
     // Not read: both ends are here.
-    nonisolated(unsafe) private static let nowhere = UnsafeRawPointer(UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8))
+    nonisolated(unsafe) private static let nowhere = UnsafeRawPointer(
+        UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8))
 
     /// Moves to the next row; false behind the last.
     ///

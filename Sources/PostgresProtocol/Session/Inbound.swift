@@ -63,7 +63,9 @@ package struct Inbound: ~Copyable, Sendable {
     /// The block of the last reply; filled again if nobody holds it any more.
     private var spare: RowChunk?
 
-    package init(bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)) {
+    package init(
+        bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)
+    ) {
         buffer = ReceiveBuffer(capacity: bufferCapacity)
         self.limits = limits
     }
@@ -373,7 +375,9 @@ package struct Inbound: ~Copyable, Sendable {
         result.rowBytes = total
         result.rowCount &+= rows
         if result.firstChunk == nil {
-            let chunk = recycledChunk(bytes.count) ?? RowChunk(capacity: max(bytes.count, request.parts.contains(.streams) ? 32768 : 512))
+            let chunk =
+                recycledChunk(bytes.count)
+                ?? RowChunk(capacity: max(bytes.count, request.parts.contains(.streams) ? 32768 : 512))
             chunk.append(bytes, rows: rows)
             result.firstChunk = chunk
         } else if let chunk = result.moreChunks.last ?? result.firstChunk, chunk.room >= bytes.count {
