@@ -1,6 +1,46 @@
 import Postgres
 
-/// The same error, with what it means for an upsert, where the server's words do not say it.
-func explain<Row>(_ error: PostgresError, _ layout: TableLayout<Row>, _ shape: UpsertShape) -> PostgresError {
-    error
+extension UpsertDefinition {
+    /// The same error, with what it means for an upsert where the server's own words do not say it. They stay in
+    /// `error.server`.
+    func explain(_ error: PostgresError) -> PostgresError {
+        guard let server = error.server else { return error }
+        let table = "table \"\(layout.name)\""
+        switch server.sqlState {
+        case "42P10":
+            guard case .index = shape.target else {
+                let resolved = try? shape.resolve(layout)
+                let key = (resolved?.conflictKey ?? []).map { layout.quotedColumns[$0] }.joined(separator: ", ")
+                return error.with(
+                    message: "\(table) has no unique index over exactly (\(key)), which the upsert conflicts by",
+                    hint:
+                        "CREATE UNIQUE INDEX ON \(layout.quotedName) (\(key)); a partial index also needs its predicate:"
+                        + " onConflict(..., where:)")
+            }
+            return error.with(
+                message: "\(table) has no unique index over the expressions that the upsert conflicts by",
+                hint: "onIndex(...) must hold the same expressions as the index, and the predicate of a partial one")
+        case "21000" where server.routine == "ExecOnConflictUpdate":
+            return error.with(
+                message:
+                    "\(table): two rows of one statement have the same key for the server, though they were sent as"
+                    + " different bytes",
+                hint: "as citext, numeric 1.0 and 1.00, or a collation that ignores case: merge such rows first")
+        case "0A000" where shape.wantsOutcomes && server.routine != "transformOnConflictClause":
+            return error.with(
+                message: "\(table): what became of rows cannot be told on a partitioned table before PostgreSQL 18",
+                hint: "leave outcomes() out; returning(...) works")
+        case "42804":
+            return error.with(
+                hint:
+                    "declare the column's SQL type: Column(\"name\", \\.name, type: \"jsonb\"); a String in a batch is text"
+            )
+        case "428C9":
+            return error.with(
+                hint:
+                    "declare the column as .generated, or as .identity; an identity column is sent when rows conflict by it"
+            )
+        default: return error
+        }
+    }
 }

@@ -1,0 +1,147 @@
+public import Postgres
+
+/// Puts what the server answered beside the rows that were given.
+enum UpsertMatching {
+    /// What the server said of one row that was sent.
+    struct Report: Sendable, Equatable {
+        /// Its place among the rows sent, from 1.
+        var ordinal: Int
+        /// The number of the row written for it; nil when none was.
+        var written: Int?
+    }
+
+    /// Where the answer of each input stands, when answers come in sending order.
+    static func positions(count: Int, order: [Int]?) -> [Int] {
+        guard let order else { return Array(0..<count) }
+        var positions = Array(repeating: 0, count: count)
+        for (position, input) in order.enumerated() where input < count { positions[input] = position }
+        return positions
+    }
+
+    /// Which of the reports, in sending order, stand for a row that was really written.
+    ///
+    /// Two rows sent can have keys that are equal for the server alone (citext): only the first of them was written.
+    ///
+    /// - Parameters:
+    ///   - sent: how many rows were sent.
+    ///   - total: how many rows were written.
+    static func writtenFlags(_ reports: [Report], sent: Int, total: Int) throws(PostgresError) -> [Bool] {
+        guard reports.count == sent else { throw mismatch(sent: sent, answered: reports.count) }
+        var claimed: Set<Int> = []
+        var flags: [Bool] = []
+        flags.reserveCapacity(sent)
+        for (index, report) in reports.enumerated() {
+            guard report.ordinal == index + 1 else { throw mismatch(sent: sent, answered: reports.count) }
+            flags.append(report.written.map { claimed.insert($0).inserted } ?? false)
+        }
+        guard claimed.count == total else {
+            throw PostgresError(
+                code: .unsupported,
+                message:
+                    "\(total) rows were written, but the keys of only \(claimed.count) are among those sent: a trigger"
+                    + " changes keys, so it cannot be told which rows were left out",
+                outcome: .succeeded,
+                hint: "make the keys in the program as the trigger does, or do not ask for outcomes")
+        }
+        return flags
+    }
+
+    static func mismatch(sent: Int, answered: Int) -> PostgresError {
+        PostgresError(
+            code: .unsupported,
+            message:
+                "\(sent) rows were sent and \(answered) came back: a trigger or a rule suppresses rows, so it cannot be"
+                + " told which", outcome: .succeeded, hint: "do not ask for outcomes or columns of many rows at once")
+    }
+}
+
+extension UpsertShape {
+    /// What is said of a row that was neither inserted nor updated.
+    var leftOutOutcome: UpsertOutcome {
+        if action == .nothing { return .skipped }
+        switch (filter != nil, onlyIfChanged) {
+        case (true, false): return .skipped
+        case (false, true): return .unchanged
+        case (true, true), (false, false): return .notWritten
+        }
+    }
+
+    /// The outcome of a row that was written, from the column behind the returned ones; nil when it was not asked for.
+    func outcome(_ row: PostgresRow, _ column: Int) throws(PostgresError) -> UpsertOutcome? {
+        guard wantsOutcomes else { return nil }
+        return try row.decode(column, as: Bool.self) ? .inserted : .updated
+    }
+}
+
+extension Upsert {
+    /// The answers of the statement as results, in the order of the input.
+    func result(_ answers: [PostgresRow], sent: Int, order: [Int]?) throws(PostgresError) -> UpsertResult<Output> {
+        let shape = definition.shape
+        let next = shape.returning.count
+        var outputs: [Output] = []
+        outputs.reserveCapacity(sent)
+        var affected = answers.count
+
+        if case .matched = plan.answer {
+            var reports: [UpsertMatching.Report] = []
+            for answer in answers {
+                reports.append(
+                    UpsertMatching.Report(
+                        ordinal: try answer.decode(next, as: Int.self),
+                        written: try answer.decode(next + 1, as: Int?.self)))
+            }
+            affected = try answers.first?.decode(next + 2, as: Int.self) ?? 0
+            let written = try UpsertMatching.writtenFlags(reports, sent: sent, total: affected)
+            for position in UpsertMatching.positions(count: sent, order: order) {
+                outputs.append(
+                    written[position]
+                        ? try output.written(answers[position], try shape.outcome(answers[position], next + 3))
+                        : try output.leftOut(shape.leftOutOutcome))
+            }
+        } else if sent == 1, answers.isEmpty {
+            outputs.append(try output.leftOut(shape.leftOutOutcome))
+        } else {
+            guard answers.count == sent else { throw UpsertMatching.mismatch(sent: sent, answered: answers.count) }
+            for position in UpsertMatching.positions(count: sent, order: order) {
+                outputs.append(
+                    try output.written(answers[position], try shape.outcome(answers[position], next)))
+            }
+        }
+        return UpsertResult(rows: outputs, affected: affected)
+    }
+
+    /// The statement with its rows bound.
+    func bind() throws(PostgresError) -> UpsertBatch {
+        switch rows {
+        case .none: throw .upsert("the upsert of table \"\(definition.layout.name)\" has no rows", hint: "upsert(row)")
+        case .one(let row):
+            if let failure = plan.failure { throw failure }
+            return UpsertBatch(query: plan.query(row), order: nil)
+        case .many(let rows): return try plan.batch(rows)
+        }
+    }
+
+    /// The statement as a typed query, to join a pipeline.
+    ///
+    /// ```swift
+    /// let (page, total) = try await db.pipeline(.atomic, PageStats.bump(page).query, totalHits)
+    /// print(try page.affected)
+    /// ```
+    /// Of many rows, answers come in the order in which the rows are sent: sorted by key. Of an upsert of one row, and of one
+    /// that cannot leave rows out, a row that was not written has no answer.
+    public var query: PostgresQuery.Typed<Output> {
+        let query: PostgresQuery
+        do throws(PostgresError) { query = try bind().query } catch { query = .failing(error) }
+        let output = output
+        let shape = definition.shape
+        let isMatched = if case .matched = plan.answer { true } else { false }
+        return PostgresQuery.Typed(query) { (row: PostgresRow) throws(PostgresError) -> Output in
+            let next = shape.returning.count
+            guard isMatched else { return try output.written(row, try shape.outcome(row, next)) }
+            guard try row.decode(next + 1, as: Int?.self) != nil else {
+                return try output.leftOut(shape.leftOutOutcome)
+            }
+            return try output.written(row, try shape.outcome(row, next + 3))
+        }
+    }
+}

@@ -1,0 +1,263 @@
+import Postgres
+import PostgresUpsert
+import Testing
+
+/// The texts of every shape. What follows the conflict target is the same for one row and for many.
+@Suite struct UpsertSQLTests {
+    static let rows = [PageStats(path: "/", hits: 1), PageStats(path: "/a", hits: 2)]
+    static let head =
+        "INSERT INTO \"page_stats\" (\"path\", \"hits\", \"fetched_at\") VALUES ($1, $2, now()) ON CONFLICT "
+    static let touch = "\"fetched_at\" = now()"
+
+    @Test func oneRowOverwritesAllButTheKey() {
+        #expect(
+            Upsert(Self.rows[0]).sql == Self.head
+                + "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", \"fetched_at\" = now()")
+        #expect(PageStats.upsert.sql == Upsert(Self.rows[0]).sql)
+        #expect("\(PageStats.upsert)" == PageStats.upsert.sql)
+    }
+
+    @Test func manyRowsAreUnnested() {
+        #expect(
+            Upsert(Self.rows).sql == """
+                INSERT INTO "page_stats" ("path", "hits", "fetched_at") \
+                SELECT *, now() FROM unnest($1::text[], $2::int8[]) \
+                ON CONFLICT ("path") DO UPDATE SET "hits" = EXCLUDED."hits", "fetched_at" = now()
+                """)
+    }
+
+    /// The part behind the conflict target's keyword, for one row.
+    private func expect(
+        _ upsert: Upsert<PageStats, Never>, _ tail: String, at location: SourceLocation = #_sourceLocation
+    ) {
+        #expect(upsert.error == nil, sourceLocation: location)
+        #expect(upsert.sql == Self.head + tail, sourceLocation: location)
+    }
+
+    @Test func conflictTargets() {
+        expect(
+            PageStats.upsert.doNothing(),
+            "(\"path\") DO NOTHING")
+        expect(
+            PageStats.upsert.onAnyConflict().doNothing(),
+            "DO NOTHING")
+        expect(
+            PageStats.upsert.onConflict(\.hits).doNothing(),
+            "(\"hits\") DO NOTHING")
+        expect(
+            PageStats.upsert.onConflict(\.path, \.hits, where: "hits > 0").doNothing(),
+            "(\"path\", \"hits\") WHERE hits > 0 DO NOTHING")
+        expect(
+            PageStats.upsert.onConstraint("a\"b").doNothing(),
+            "ON CONSTRAINT \"a\"\"b\" DO NOTHING")
+        expect(
+            PageStats.upsert.onIndex("lower(path)").doNothing(),
+            "(lower(path)) DO NOTHING")
+        expect(
+            PageStats.upsert.onIndex("lower(path)", where: "hits > 0").doNothing(),
+            "(lower(path)) WHERE hits > 0 DO NOTHING")
+    }
+
+    @Test func whatIsOverwritten() {
+        expect(
+            PageStats.upsert.update(only: \.hits),
+            "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", \(Self.touch)")
+        expect(
+            PageStats.upsert.update(only: \.fetchedAt),
+            "(\"path\") DO UPDATE SET \(Self.touch)")
+        expect(
+            PageStats.upsert.update(except: \.hits),
+            "(\"path\") DO UPDATE SET \(Self.touch)")
+        expect(
+            PageStats.upsert.update(except: \.fetchedAt),
+            "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\"")
+        expect(
+            PageStats.upsert.update(except: \.hits).set(\.hits, to: 5),
+            "(\"path\") DO UPDATE SET \"hits\" = $3, \(Self.touch)")
+    }
+
+    @Test func expressions() {
+        expect(
+            PageStats.upsert.set(\.hits) { $0.existing.hits * ($0.excluded.hits + 1) - 2 },
+            "(\"path\") DO UPDATE SET \"hits\" = (\"page_stats\".\"hits\" * (EXCLUDED.\"hits\" + $3)) - $4, \(Self.touch)"
+        )
+        expect(
+            PageStats.upsert.set(\.hits) { .greatest($0.existing.hits, $0.excluded.hits, 0) },
+            "(\"path\") DO UPDATE SET \"hits\" = GREATEST(\"page_stats\".\"hits\", EXCLUDED.\"hits\", $3), \(Self.touch)"
+        )
+        expect(
+            PageStats.upsert.set(\.hits) { .least($0.existing.hits, $0.excluded.hits) },
+            "(\"path\") DO UPDATE SET \"hits\" = LEAST(\"page_stats\".\"hits\", EXCLUDED.\"hits\"), \(Self.touch)")
+        expect(
+            PageStats.upsert.set(\.fetchedAt) { .coalesce($0.existing.fetchedAt, .now) },
+            "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", "
+                + "\"fetched_at\" = COALESCE(\"page_stats\".\"fetched_at\", now())")
+        expect(
+            PageStats.upsert.set(\.hits) { _ in .default },
+            "(\"path\") DO UPDATE SET \"hits\" = DEFAULT, \(Self.touch)")
+        expect(
+            PageStats.upsert.set(\.hits) { .sql("\($0.existing.hits) * 2 + \(7) + length(\($0.excluded.path))") },
+            "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" * 2 + $3 + length(EXCLUDED.\"path\"), \(Self.touch)"
+        )
+        expect(
+            PageStats.upsert.set(\.hits) { $0.existing.hits / .sql("a + b") },
+            "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" / (a + b), \(Self.touch)")
+        expect(
+            PageStats.bump.where { $0.excluded.hits > $0.existing.hits && !($0.existing.path == $0.excluded.path) },
+            "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \(Self.touch) "
+                + "WHERE (EXCLUDED.\"hits\" > \"page_stats\".\"hits\") AND "
+                + "NOT (\"page_stats\".\"path\" IS NOT DISTINCT FROM EXCLUDED.\"path\")")
+        expect(
+            PageStats.bump,
+            "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \(Self.touch)")
+    }
+
+    @Test func conditions() {
+        expect(
+            PageStats.upsert.where { $0.existing.hits <= 9 }.where { $0.existing.fetchedAt.isNull },
+            "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", \(Self.touch) "
+                + "WHERE (\"page_stats\".\"hits\" <= $3) AND (\"page_stats\".\"fetched_at\" IS NULL)")
+        expect(
+            PageStats.upsert.ifChanged(),
+            "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", \(Self.touch) "
+                + "WHERE \"page_stats\".\"hits\" IS DISTINCT FROM EXCLUDED.\"hits\"")
+        expect(
+            PageStats.bump.ifChanged().where { $0.existing.hits < 9 || $0.existing.hits >= 20 },
+            "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \(Self.touch) "
+                + "WHERE ((\"page_stats\".\"hits\" < $3) OR (\"page_stats\".\"hits\" >= $4)) AND "
+                + "\"page_stats\".\"hits\" IS DISTINCT FROM (\"page_stats\".\"hits\" + EXCLUDED.\"hits\")")
+    }
+
+    @Test func aTouchedColumnIsNeverSent() {
+        #expect(
+            PageStats.upsert.touch(\.hits).sql == """
+                INSERT INTO "page_stats" ("path", "hits", "fetched_at") VALUES ($1, now(), now()) \
+                ON CONFLICT ("path") DO UPDATE SET "hits" = now(), "fetched_at" = now()
+                """)
+    }
+
+    @Test func protectedColumnsAreNeverOverwritten() {
+        #expect(
+            Article.upsert.sql == """
+                INSERT INTO "blog"."articles" ("tenant", "slug", "title", "data", "score", "created_at", "updated_at") \
+                VALUES ($1, $2, $3, $4::jsonb, $5, now(), now()) ON CONFLICT ("tenant", "slug") DO UPDATE SET \
+                "title" = EXCLUDED."title", "data" = EXCLUDED."data", "score" = EXCLUDED."score", "updated_at" = now()
+                """)
+    }
+
+    @Test func anIdentityColumnIsSentWhenRowsConflictByIt() {
+        #expect(
+            Article.upsert.onConflict(\.id).sql == """
+                INSERT INTO "blog"."articles" \
+                ("id", "tenant", "slug", "title", "data", "score", "created_at", "updated_at") \
+                VALUES ($1, $2, $3, $4, $5::jsonb, $6, now(), now()) ON CONFLICT ("id") DO UPDATE SET \
+                "title" = EXCLUDED."title", "data" = EXCLUDED."data", "score" = EXCLUDED."score", "updated_at" = now()
+                """)
+    }
+
+    @Test func manyRowsAreCastToTheDeclaredTypes() {
+        #expect(
+            Article.upsert.rows([Article.sample()]).doNothing().sql == """
+                INSERT INTO "blog"."articles" ("tenant", "slug", "title", "data", "score", "created_at", "updated_at") \
+                SELECT *, now(), now() FROM \
+                unnest($1::int4[], $2::text[], $3::text[], $4::text[]::jsonb[], $5::float8[]) \
+                ON CONFLICT ("tenant", "slug") DO NOTHING
+                """)
+    }
+
+    @Test func changesOfSeveralColumnsAreComparedAsRows() {
+        #expect(
+            Article.upsert.update(only: \.title, \.score).ifChanged().sql.hasSuffix(
+                """
+                 WHERE ("articles"."title", "articles"."score") IS DISTINCT FROM (EXCLUDED."title", EXCLUDED."score")
+                """))
+    }
+
+    @Test func outcomesAndColumnsAreReturnedOnlyWhenAskedFor() {
+        #expect(!PageStats.bump.sql.contains("RETURNING"))
+        #expect(PageStats.bump.outcomes().sql == PageStats.bump.sql + " RETURNING (xmax = 0)")
+        #expect(PageStats.bump.returning(\.hits).sql == PageStats.bump.sql + " RETURNING \"hits\"")
+        let both = PageStats.bump.sql + " RETURNING \"hits\", \"fetched_at\", (xmax = 0)"
+        #expect(PageStats.bump.returning(\.hits, \.fetchedAt).outcomes().sql == both)
+        #expect(PageStats.bump.outcomes().returning(\.hits, \.fetchedAt).sql == both)
+        #expect(
+            PageStats.bump.returningRow().sql == PageStats.bump.sql + " RETURNING \"path\", \"hits\", \"fetched_at\"")
+        #expect(Upsert(Self.rows).outcomes().sql == Upsert(Self.rows).sql + " RETURNING (xmax = 0)")
+    }
+
+    @Test func rowsThatMayBeLeftOutAreJoinedToTheInput() {
+        #expect(
+            Upsert(Self.rows).doNothing().returning(\.hits).outcomes().sql == """
+                WITH upsert_input AS (SELECT * FROM unnest($1::text[], $2::int8[]) WITH ORDINALITY AS i(c1, c2, n)), \
+                upsert_written AS (INSERT INTO "page_stats" ("path", "hits", "fetched_at") \
+                SELECT c1, c2, now() FROM upsert_input ORDER BY n ON CONFLICT ("path") DO NOTHING \
+                RETURNING "path" AS k1, "hits" AS r1, (xmax = 0) AS inserted) \
+                SELECT w.r1 AS "hits", i.n, w.w, (SELECT count(*) FROM upsert_written), w.inserted \
+                FROM upsert_input AS i LEFT JOIN (SELECT *, row_number() OVER () AS w FROM upsert_written) AS w \
+                ON w.k1 = (jsonb_populate_record(NULL::"page_stats", jsonb_build_object('path', i.c1)))."path" \
+                ORDER BY i.n
+                """)
+        let article = Article.upsert.rows([]).where { $0.existing.score < 1 }.outcomes().sql
+        #expect(article.contains("ON w.k1 = i.c1 AND w.k2 = (jsonb_populate_record(NULL::\"blog\".\"articles\", "))
+        // The constant of the filter is numbered behind the five columns.
+        #expect(article.contains("WHERE \"articles\".\"score\" < $6 RETURNING"))
+    }
+
+    @Test func oneRowThatMayBeLeftOutNeedsNoJoin() {
+        #expect(
+            PageStats.upsert.doNothing().outcomes().sql
+                == Self.head + "(\"path\") DO NOTHING RETURNING (xmax = 0)")
+    }
+
+    @Test func aConstraintsColumnsLetLeftOutRowsBeMatched() {
+        let upsert = Upsert(Self.rows).onConstraint("page_stats_pkey", \.path).ifChanged().outcomes()
+        #expect(upsert.sql.contains("ON CONFLICT ON CONSTRAINT \"page_stats_pkey\" DO UPDATE"))
+        #expect(upsert.sql.contains("ON w.k1 = "))
+    }
+}
+
+/// Names that try to get out of their quotes.
+struct Hostile: PostgresTable {
+    var key: Int
+    var value: String
+
+    static let table = Table<Self>("t\"; DROP TABLE x; --", schema: "s\".\"") {
+        Column("k'\\\"", \.key, .primaryKey)
+        Column("$1", \.value)
+    }
+}
+
+/// A table that is called as the row proposed for insertion is.
+struct Excluded: PostgresTable {
+    var id: Int
+    var n: Int
+
+    static let table = Table<Self>("excluded") {
+        Column("id", \.id, .primaryKey)
+        Column("n", \.n)
+    }
+}
+
+@Suite struct QuotingTests {
+    @Test func namesAreQuoted() {
+        #expect(
+            Hostile.upsert.set(\.value) { $0.existing.value.appending($0.excluded.value) }.sql == #"""
+                INSERT INTO "s""."""."t""; DROP TABLE x; --" ("k'\""", "$1") VALUES ($1, $2) \#
+                ON CONFLICT ("k'\""") DO UPDATE SET "$1" = "t""; DROP TABLE x; --"."$1" || EXCLUDED."$1"
+                """#)
+    }
+
+    @Test func aTableCalledExcludedGetsAnotherName() {
+        #expect(
+            Excluded.upsert.set(\.n) { $0.existing.n + $0.excluded.n }.sql == """
+                INSERT INTO "excluded" AS "existing" ("id", "n") VALUES ($1, $2) \
+                ON CONFLICT ("id") DO UPDATE SET "n" = "existing"."n" + EXCLUDED."n"
+                """)
+    }
+
+    @Test func identifiersInSQLOfTheUsersAreQuoted() {
+        #expect(
+            Excluded.upsert.set(\.n) { _ in .sql("\(identifier: "a\"b") + \(unsafeSQL: "c")") }.sql
+                .hasSuffix("SET \"n\" = \"a\"\"b\" + c"))
+    }
+}
