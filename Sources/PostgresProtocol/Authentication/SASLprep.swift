@@ -23,7 +23,8 @@ enum SASLprep {
         }
         // The RFC looks at the normalized characters here. PostgreSQL looks at those before, and a password is only right
         // if both ends prepare it in the same way.
-        guard let first = mapped.first, let last = mapped.last, !mapped.contains(where: tables.prohibited.contains) else {
+        guard let first = mapped.first, let last = mapped.last, !mapped.contains(where: tables.prohibited.contains)
+        else {
             return nil
         }
         if mapped.contains(where: tables.rightToLeft.contains) {

@@ -74,11 +74,11 @@ extension ByteWriter {
         guard resultFormats.fits(resultFormats.count) else {
             throw .formatCount(resultFormats.count, values: 64)
         }
-        if portal.containsZero { throw .zeroByte("portal name") }
-        // A name longer than the limit, or cells that are, must not reach the sum below.
+        // What is longer than the limit by itself must not reach the sum below.
         guard portal.count <= maximumMessageLength, statement.count <= maximumMessageLength,
             cells.count <= maximumMessageLength
         else { throw .messageTooLong(bytes: max(portal.count, statement.count, cells.count)) }
+        if portal.containsZero { throw .zeroByte("portal name") }
         if statement.containsZero { throw .zeroByte("statement name") }
         let names = portal.count &+ 1 &+ statement.count &+ 1
         let codes = 2 &+ 2 &* parameterFormats.count &+ 2 &+ 2 &* resultFormats.count

@@ -16,9 +16,12 @@ package struct CommandTag: Sendable, Equatable {
 
     /// The command without its numbers: `INSERT` of `INSERT 0 5`.
     package var verb: Substring {
-        var verb = text[...]
-        while let last = verb.utf8.last, last == 0x20 || CommandTag.isDigit(last) { verb.removeLast() }
-        return verb
+        var end = text.startIndex
+        for word in text.utf8.split(separator: 0x20) {
+            if let first = word.first, CommandTag.isDigit(first) { break }
+            end = word.endIndex
+        }
+        return text[..<end]
     }
 
     /// Reads the count, the last word if it is a number, from the bytes of a tag without its zero byte.

@@ -231,16 +231,13 @@ extension ByteWriter {
         }
     }
 
-    /// Throws before a byte is copied if parts of these lengths cannot make one message, whatever stands between them.
+    /// Throws before a byte is copied if two parts of these lengths cannot make one message, whatever stands between.
     @inline(__always)
-    static func check(length parts: Int...) throws(EncodingError) {
-        var total = 4
-        for part in parts {
-            // Neither side exceeds the limit, so the sum cannot overflow.
-            if part > maximumMessageLength || total &+ part > maximumMessageLength {
-                throw .messageTooLong(bytes: max(part, total &+ part))
-            }
-            total &+= part
+    static func check(length first: Int, _ second: Int = 0) throws(EncodingError) {
+        let longest = max(first, second)
+        // Two lengths under the limit cannot overflow their sum.
+        guard longest <= maximumMessageLength, first &+ second &+ 4 <= maximumMessageLength else {
+            throw .messageTooLong(bytes: longest)
         }
     }
 }

@@ -130,8 +130,9 @@ package struct Startup: Sendable {
             state = .failed
             if hasReceived { throw .protocolViolation(error) }
             let text = UnsafeRawBufferPointer(rebasing: received.dropFirst())
-            // Protocol 2 sends `E`, text and a zero byte, with no length between.
             if tag == BackendMessage.Tag.errorResponse {
+                // Protocol 2 sends `E`, text and a zero byte, with no length between; a true length begins with no letter.
+                guard let first = text.first, first >= 0x20 else { throw .protocolViolation(error) }
                 throw .serverTooOld(escapedForDisplay(text.prefix { $0 != 0 }, limit: 1024))
             }
             throw .notPostgreSQL(escapedForDisplay(received, limit: Startup.shownBytes))
@@ -379,13 +380,4 @@ extension Startup {
         state = .failed
         throw unexpected(tag)
     }
-}
-
-/// What is known of a session once it is ready.
-package struct ServerSession: Sendable, Equatable {
-    package var parameters = ServerParameters()
-    /// Nil if the server sent none: queries cannot be cancelled then.
-    package var backendKey: BackendKeyData?
-    package var transactionStatus = TransactionStatus.idle
-    package var version: ProtocolVersion
 }

@@ -24,3 +24,12 @@ package struct ServerParameters: Sendable, Equatable {
         values[status.name] = status.value
     }
 }
+
+/// What is known of a session once it is ready.
+package struct ServerSession: Sendable, Equatable {
+    package var parameters = ServerParameters()
+    /// Nil if the server sent none: queries cannot be cancelled then.
+    package var backendKey: BackendKeyData?
+    package var transactionStatus = TransactionStatus.idle
+    package var version: ProtocolVersion
+}
