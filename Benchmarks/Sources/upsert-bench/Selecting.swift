@@ -1,3 +1,4 @@
+import Measurement
 import Postgres
 
 /// `SELECT $1::int4`, one after the other, with each way of calling. Wrong answers are errors.
@@ -11,9 +12,30 @@ enum Selecting {
         }
     }
 
+    /// As many as there are latencies to fill in. Nothing but the call is between two readings of the clock.
+    static func asynchronously(_ db: PostgresConnection, _ latencies: inout [UInt64]) async throws {
+        for index in latencies.indices {
+            let number = Int32(truncatingIfNeeded: index)
+            let start = monotonicNanoseconds()
+            let answer = try await db.query("SELECT \(number)::int4", as: Int32.self).one()
+            latencies[index] = monotonicNanoseconds() &- start
+            if answer != number { throw WrongAnswer() }
+        }
+    }
+
     static func blocking(_ db: PostgresBlockingConnection, _ count: Int) throws {
         for number in 0..<Int32(clamping: count) {
             if try db.query("SELECT \(number)::int4", as: Int32.self).one() != number { throw WrongAnswer() }
+        }
+    }
+
+    static func blocking(_ db: PostgresBlockingConnection, _ latencies: inout [UInt64]) throws {
+        for index in latencies.indices {
+            let number = Int32(truncatingIfNeeded: index)
+            let start = monotonicNanoseconds()
+            let answer = try db.query("SELECT \(number)::int4", as: Int32.self).one()
+            latencies[index] = monotonicNanoseconds() &- start
+            if answer != number { throw WrongAnswer() }
         }
     }
 

@@ -74,20 +74,31 @@ private func printLine(_ name: WorkloadCommand.Name, _ finished: Workload.Finish
         var w: String
         var ops: Int
         var secs: Double
-        var ops_s: Double
-        var cpu_us: Double
+        var opsPerSecond: Double
+        var cpuMicroseconds: Double
         var p50: Double?
         var p99: Double?
-        var dup_errors: Int?
+        var duplicateKeyErrors: Int?
+
+        enum CodingKeys: String, CodingKey {
+            case w
+            case ops
+            case secs
+            case opsPerSecond = "ops_s"
+            case cpuMicroseconds = "cpu_us"
+            case p50
+            case p99
+            case duplicateKeyErrors = "dup_errors"
+        }
     }
     var latencies = Latencies()
     latencies.record(finished.latencies)
     let operations = Double(finished.operations)
     let line = Line(
         w: name.rawValue, ops: finished.operations, secs: finished.cost.seconds,
-        ops_s: operations / finished.cost.seconds, cpu_us: finished.cost.cpuSeconds / operations * 1e6,
+        opsPerSecond: operations / finished.cost.seconds, cpuMicroseconds: finished.cost.cpuSeconds / operations * 1e6,
         p50: latencies.count == 0 ? nil : latencies.median, p99: latencies.count == 0 ? nil : latencies.percentile(99),
-        dup_errors: finished.duplicateKeyErrors)
+        duplicateKeyErrors: finished.duplicateKeyErrors)
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
     print(String(decoding: try encoder.encode(line), as: UTF8.self))
