@@ -44,6 +44,8 @@ struct Scenario {
     /// What an operation is, and what its latency is.
     let explanation: String
     let arms: [Arm]
+    /// How much longer an iteration takes than one of 100 operations: it is done that many times less often.
+    var weight = 1
     /// Before each iteration, untimed.
     let reset: () async throws -> Void
     /// Before each repetition, untimed.

@@ -36,6 +36,7 @@ extension Scenario {
                     }
                 },
             ],
+            weight: 3,
             reset: { try await keeper.execute("DELETE FROM stats") },
             tidyUp: { try await keeper.execute("VACUUM stats") })
     }
@@ -59,6 +60,7 @@ extension Scenario {
                     try await flight(of: rows.count) { (_) throws(LibPQ.Failure) in try libpq.bulkUpsert(arrays) }
                 },
             ],
+            weight: 3,
             reset: { try await keeper.execute("DELETE FROM stats") },
             tidyUp: { try await keeper.execute("VACUUM stats") })
     }

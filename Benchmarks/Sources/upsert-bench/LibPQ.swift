@@ -38,57 +38,66 @@ final class LibPQ {
         throw Failure(description: libpq_arm_error(arm).map { String(cString: $0) } ?? "libpq failed")
     }
 
-    func execute(_ sql: String) throws(Failure) { try check(libpq_arm_execute(arm, sql)) }
+    // What hands out a pointer lives until the call that takes it has returned: Swift by itself keeps it to its last use only.
+
+    private func call(_ work: (OpaquePointer) -> Bool) throws(Failure) {
+        try withExtendedLifetime(self) { () throws(Failure) in try check(work(arm)) }
+    }
+
+    private func timedCall(
+        _ count: Int, _ latencies: inout [UInt64],
+        _ work: (OpaquePointer, Int32, UnsafeMutablePointer<UInt64>?) -> Bool
+    ) throws(Failure) {
+        var times = [UInt64](repeating: 0, count: count)
+        try call { arm in
+            times.withUnsafeMutableBufferPointer { work(arm, Int32(clamping: count), $0.baseAddress) }
+        }
+        latencies += times
+    }
+
+    func execute(_ sql: String) throws(Failure) { try call { libpq_arm_execute($0, sql) } }
 
     func select(_ count: Int, latencies: inout [UInt64]) throws(Failure) {
-        try timed(count, &latencies) { (arm, count, times) in libpq_arm_select(arm, count, times) }
+        try timedCall(count, &latencies) { arm, count, times in libpq_arm_select(arm, count, times) }
     }
 
-    func select(_ count: Int) throws(Failure) {
-        try check(libpq_arm_select(arm, Int32(clamping: count), nil))
-    }
+    func select(_ count: Int) throws(Failure) { try call { libpq_arm_select($0, Int32(clamping: count), nil) } }
 
     func upsert(_ rows: Rows, _ count: Int, latencies: inout [UInt64]) throws(Failure) {
-        try timed(count, &latencies) { (arm, count, times) in libpq_arm_upsert(arm, rows.rows, count, times) }
+        try timedCall(count, &latencies) { arm, count, times in
+            rows.withPointer { libpq_arm_upsert(arm, $0, count, times) }
+        }
     }
 
     func upsert(_ rows: Rows, _ count: Int) throws(Failure) {
-        try check(libpq_arm_upsert(arm, rows.rows, Int32(clamping: count), nil))
+        try call { arm in rows.withPointer { libpq_arm_upsert(arm, $0, Int32(clamping: count), nil) } }
     }
 
     /// - Returns: how many failed for a duplicate key.
     func upsertNaively(_ rows: Rows, _ count: Int, latencies: inout [UInt64]) throws(Failure) -> Int {
         var duplicates: Int64 = 0
-        try timed(count, &latencies) { (arm, count, times) in
-            libpq_arm_naive(arm, rows.rows, count, times, &duplicates)
+        try timedCall(count, &latencies) { arm, count, times in
+            rows.withPointer { libpq_arm_naive(arm, $0, count, times, &duplicates) }
         }
         return Int(duplicates)
     }
 
     func pipeline(_ rows: Rows, _ count: Int, syncEach: Bool = true) throws(Failure) {
-        try check(libpq_arm_pipeline(arm, rows.rows, Int32(clamping: count), syncEach))
+        try call { arm in rows.withPointer { libpq_arm_pipeline(arm, $0, Int32(clamping: count), syncEach) } }
     }
 
-    func bulkUpsert(_ arrays: Arrays) throws(Failure) { try check(libpq_arm_bulk(arm, arrays.arrays)) }
+    func bulkUpsert(_ arrays: Arrays) throws(Failure) {
+        try call { arm in arrays.withPointer { libpq_arm_bulk(arm, $0) } }
+    }
 
     func readRows(_ count: Int) throws(Failure) {
         var checksum = 0.0
-        try check(libpq_arm_read_rows(arm, Int32(clamping: count), &checksum))
-    }
-
-    private func timed(
-        _ count: Int, _ latencies: inout [UInt64],
-        _ work: (OpaquePointer, Int32, UnsafeMutablePointer<UInt64>?) -> Bool
-    ) throws(Failure) {
-        var times = [UInt64](repeating: 0, count: count)
-        let isGood = times.withUnsafeMutableBufferPointer { work(arm, Int32(clamping: count), $0.baseAddress) }
-        try check(isGood)
-        latencies += times
+        try call { libpq_arm_read_rows($0, Int32(clamping: count), &checksum) }
     }
 
     /// Rows as C strings.
     final class Rows {
-        fileprivate let rows: OpaquePointer
+        private let rows: OpaquePointer
 
         init(_ values: [StatsRow]) throws(Failure) {
             guard !values.isEmpty, let rows = libpq_rows_new(Int32(clamping: values.count)) else {
@@ -101,19 +110,27 @@ final class LibPQ {
         }
 
         deinit { libpq_rows_free(rows) }
+
+        func withPointer<Result>(_ body: (OpaquePointer) -> Result) -> Result {
+            withExtendedLifetime(self) { body(rows) }
+        }
     }
 
     /// Rows as binary arrays.
     final class Arrays {
-        fileprivate let arrays: OpaquePointer
+        private let arrays: OpaquePointer
 
         init(_ values: [StatsRow]) throws(Failure) {
-            guard let arrays = libpq_arrays_new(try Rows(values).rows) else {
+            guard let arrays = try Rows(values).withPointer({ libpq_arrays_new($0) }) else {
                 throw Failure(description: "libpq: out of memory")
             }
             self.arrays = arrays
         }
 
         deinit { libpq_arrays_free(arrays) }
+
+        func withPointer<Result>(_ body: (OpaquePointer) -> Result) -> Result {
+            withExtendedLifetime(self) { body(arrays) }
+        }
     }
 }

@@ -5,7 +5,7 @@ import Postgres
 /// meets all arms alike.
 struct Repetitions: Sendable {
     var repetitions: Int
-    /// Timed iterations of each arm in a repetition, after one that is not timed.
+    /// Timed iterations of 100 operations of each arm in a repetition, after one that is not timed.
     var iterations: Int
     var warmUpIterations: Int
 
@@ -17,7 +17,7 @@ struct Repetitions: Sendable {
     func run(_ scenario: Scenario) async throws -> [Measured] {
         Progress.step("\(scenario.name): warm-up")
         for arm in scenario.arms {
-            for _ in 0..<warmUpIterations {
+            for _ in 0..<max(warmUpIterations / scenario.weight, 1) {
                 try await scenario.reset()
                 _ = try await arm.iterate()
             }
@@ -47,7 +47,7 @@ struct Repetitions: Sendable {
         var cost = Cost()
         var roundTrips = 0
         var systemCalls = 0
-        for _ in 0..<iterations {
+        for _ in 0..<max(iterations / scenario.weight, 1) {
             try await scenario.reset()
             let before = arm.connections.map(\.statistics)
             let meter = Meter()

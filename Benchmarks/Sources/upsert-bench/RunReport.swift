@@ -22,7 +22,7 @@ struct RunReport {
     }
 
     var text: String {
-        [heading, figures, ratios, Claims(self).text, Criteria(self).text].joined(separator: "\n\n")
+        [heading, figures, latencies, ratios, Claims(self).text, Criteria(self).text].joined(separator: "\n\n")
     }
 
     private var heading: String {
@@ -30,7 +30,7 @@ struct RunReport {
         var lines = [
             "PostgreSQL \(serverVersion) (\(server)), libpq \(LibPQ.version),"
                 + " \(ProcessInfo.processInfo.activeProcessorCount) processors;"
-                + " \(repetitions.repetitions) repetitions of \(repetitions.iterations) iterations, arms interleaved."
+                + " \(repetitions.repetitions) repetitions of up to \(repetitions.iterations) iterations, arms interleaved."
         ]
         for scenario in scenarios { lines.append("  \(scenario.name): \(scenario.explanation)") }
         return lines.joined(separator: "\n")
@@ -39,32 +39,45 @@ struct RunReport {
     private var figures: String {
         var table = TextTable(
             [
-                "scenario", "arm", "ops", "errors", "23505", "error %", "ops/s", "mean", "p50", "p95", "p99", "min",
-                "max",
-                "stddev", "trips/op", "syscalls/op", "cpu us/op", "cv %",
+                "scenario", "arm", "operations", "errors", "23505", "error %", "ops/s", "cv %", "trips/op",
+                "syscalls/op",
+                "cpu us/op",
             ], leading: [0, 1])
         for scenario in scenarios {
             for arm in scenario.arms {
                 let result = arm.result
-                let latencies = result.latencies
                 table.add([
                     scenario.name, result.arm, "\(result.operations)", "\(result.errors)",
                     "\(result.duplicateKeyErrors)", (result.errorRate * 100).formatted(2),
-                    result.throughput.formatted(0), latencies.mean.formatted(1), latencies.median.formatted(1),
-                    latencies.percentile(95).formatted(1), latencies.percentile(99).formatted(1),
-                    latencies.minimum.formatted(1), latencies.maximum.formatted(1),
-                    latencies.standardDeviation.formatted(1),
+                    result.throughput.formatted(0),
+                    (coefficientOfVariation(arm.measured.throughputs) * 100).formatted(1),
                     result.roundTripsPerOperation?.formatted(3) ?? "n/a",
                     result.systemCallsPerOperation?.formatted(2) ?? "n/a",
                     result.cpuMicrosecondsPerOperation.formatted(2),
-                    (coefficientOfVariation(arm.measured.throughputs) * 100).formatted(1),
                 ])
             }
         }
-        return "\(table)\n"
-            + "Latencies in microseconds. ops/s counts successes. Round trips and system calls are counted on the"
-            + " connections (libpq does not tell); CPU is\nthe client process's. cv: how far the repetitions' throughputs"
-            + " are apart (standard deviation / mean)."
+        return """
+            \(table)
+            ops/s counts successes; cv: how far the repetitions' ops/s are apart (standard deviation / mean). Round trips and
+            system calls are counted on the connections, which libpq cannot; CPU is the whole client process's.
+            """
+    }
+
+    private var latencies: String {
+        var table = TextTable(
+            ["latency, us", "arm", "mean", "p50", "p95", "p99", "min", "max", "stddev"], leading: [0, 1])
+        for scenario in scenarios {
+            for arm in scenario.arms {
+                let latencies = arm.result.latencies
+                let columns = [
+                    latencies.mean, latencies.median, latencies.percentile(95), latencies.percentile(99),
+                    latencies.minimum, latencies.maximum, latencies.standardDeviation,
+                ]
+                table.add([scenario.name, arm.result.arm] + columns.map { $0.formatted(1) })
+            }
+        }
+        return "\(table)"
     }
 
     private var ratios: String {
