@@ -49,6 +49,16 @@ static inline int postgres_poll(int descriptor, short events, int64_t nanosecond
     return count > 0 ? entry.revents : count;
 }
 
+// The thread sanitizer's runtime, where it is linked in. It cannot see into the system's locks: these tell it of them.
+extern void __tsan_acquire(void *address) __attribute__((weak));
+extern void __tsan_release(void *address) __attribute__((weak));
+static inline void postgres_tsan_acquire(void *address) {
+    if (__tsan_acquire) __tsan_acquire(address);
+}
+static inline void postgres_tsan_release(void *address) {
+    if (__tsan_release) __tsan_release(address);
+}
+
 // sched_getaffinity is declared under _GNU_SOURCE only, and its CPU_COUNT is a macro. Returns -1 if it cannot be told.
 static inline int postgres_usable_processors(void) {
     unsigned long mask[64] = {0};

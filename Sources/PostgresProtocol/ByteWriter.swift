@@ -140,6 +140,10 @@ package struct ByteWriter: ~Copyable {
         patch(word, at: lengthAt)
     }
 
+    /// The bytes written so far; valid until more are.
+    @inline(__always)
+    package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+
     package func withBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {

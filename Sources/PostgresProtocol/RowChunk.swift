@@ -6,12 +6,12 @@ package final class RowChunk: @unchecked Sendable {
     /// Type byte, length word and column count of a DataRow.
     package static let rowHeaderSize = 7
 
-    package static let empty = RowChunk(capacity: 0)
-
     private let memory: UnsafeMutableRawPointer
     package let capacity: Int
-    package private(set) var byteCount = 0
-    package private(set) var rowCount = 0
+    // Other modules read them through getters of this one: there the exclusivity checks that are not needed cannot be left out.
+    @exclusivity(unchecked) private var bytes = 0
+    @exclusivity(unchecked) private var rows = 0
+    @exclusivity(unchecked) private var storedColumns: (any AnyObject & Sendable)?
 
     package init(capacity: Int) {
         self.capacity = capacity
@@ -20,22 +20,30 @@ package final class RowChunk: @unchecked Sendable {
 
     deinit { memory.deallocate() }
 
+    /// Where the driver puts what it knows of the columns, before the block is handed over.
+    package var columns: (any AnyObject & Sendable)? {
+        get { storedColumns }
+        set { storedColumns = newValue }
+    }
+
     /// Where the bytes begin; valid while the block is held.
     package var base: UnsafeRawPointer { UnsafeRawPointer(memory) }
 
-    package var room: Int { capacity &- byteCount }
+    package var byteCount: Int { bytes }
+    package var rowCount: Int { rows }
+    package var room: Int { capacity &- bytes }
 
     /// Appends whole rows. Nothing happens when there is no room for them: the caller looks first.
-    package func append(_ source: UnsafeRawBufferPointer, rows: Int) {
+    package func append(_ source: UnsafeRawBufferPointer, rows count: Int) {
         guard let start = source.baseAddress, source.count <= room else { return }
-        (memory + byteCount).copyMemory(from: start, byteCount: source.count)
-        byteCount &+= source.count
-        rowCount &+= rows
+        (memory + bytes).copyMemory(from: start, byteCount: source.count)
+        bytes &+= source.count
+        rows &+= count
     }
 
     /// Empties it for the next reply, which only its one holder may do.
     package func removeAll() {
-        byteCount = 0
-        rowCount = 0
+        bytes = 0
+        rows = 0
     }
 }

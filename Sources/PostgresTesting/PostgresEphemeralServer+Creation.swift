@@ -50,20 +50,32 @@ extension PostgresEphemeralServer {
         ["--auth=trust", "--no-sync", "--username=\(options.superuser)"] + options.initdbArguments
     }
 
-    /// Copies the data folder from one that the same `initdb` made earlier in this process, or makes that first.
+    /// The first server of a process runs `initdb` in its own folder. The second makes a template, which it and every
+    /// later one copy: most processes need one server only, and a copy costs a fraction of `initdb`.
     static func makeDataFolder(
         _ options: Options, _ installation: Installation, _ user: ServerUser?, in supervisor: ServerSupervisor,
         deadline: ContinuousClock.Instant
     ) throws(Failure) {
         let key = TemplateKey(installation: installation, user: user, arguments: initdbArguments(options))
-        let template = try templates.withLock { (templates) throws(Failure) in
-            if let template = templates[key], File.exists(template.folder + "/data/PG_VERSION") { return template }
-            let template = try Self.supervisor(options, installation: installation, user: user)
-            try run("initdb", in: template, deadline: deadline)
-            templates[key] = template
-            return template
+        let template = try templates.withLock { (templates) throws(Failure) -> ServerSupervisor? in
+            switch templates[key] {
+            case nil:
+                templates[key] = .wanted
+                return nil
+            case .made(let template) where File.exists(template.folder + "/data/PG_VERSION"):
+                return template
+            case .wanted, .made:
+                let template = try Self.supervisor(options, installation: installation, user: user)
+                try run("initdb", in: template, deadline: deadline)
+                templates[key] = .made(template)
+                return template
+            }
         }
-        try run("copy \(template.folder)/data", in: supervisor, deadline: deadline)
+        if let template {
+            try run("copy \(template.folder)/data", in: supervisor, deadline: deadline)
+        } else {
+            try run("initdb", in: supervisor, deadline: deadline)
+        }
     }
 
     private static func run(
@@ -86,5 +98,11 @@ private struct TemplateKey: Hashable {
     var arguments: [String]
 }
 
-/// Supervisors that own an initialised data folder and no server. They end with the process, like any other.
-private let templates = Mutex<[TemplateKey: ServerSupervisor]>([:])
+private enum Template {
+    /// One server was made this way.
+    case wanted
+    /// A supervisor that owns an initialised data folder and no server; it ends with the process, like any other.
+    case made(ServerSupervisor)
+}
+
+private let templates = Mutex<[TemplateKey: Template]>([:])

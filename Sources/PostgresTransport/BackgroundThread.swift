@@ -4,7 +4,7 @@ import Glibc
 package enum BackgroundThread {
     /// The work is not ended by a cancelled task.
     package static func run<T: Sendable>(_ work: @escaping @Sendable () -> T) async -> T {
-        await withUnsafeContinuation { continuation in
+        await withCheckedContinuation { continuation in
             start { continuation.resume(returning: work()) }
         }
     }

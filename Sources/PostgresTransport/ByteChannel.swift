@@ -45,7 +45,7 @@ package final class ByteChannel: @unchecked Sendable {
     }
 
     /// Whether ciphertext waits until the socket is writable, and then for `send`. To be looked at after each `send`, and,
-    /// since answers to the peer's key updates arise while reading, after each `receive`.
+    /// since OpenSSL may have something to tell the peer while it reads, after each `receive`.
     package var hasUnsentBytes: Bool { engine?.hasUnsentBytes ?? false }
 
     /// - Returns: how many bytes were received. Fewer than asked for means that nothing more is at hand, and it is right to

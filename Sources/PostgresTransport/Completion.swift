@@ -4,15 +4,15 @@ import Synchronization
 final class Completion<Value: Sendable>: Sendable {
     private enum State {
         case empty
-        case waiting(UnsafeContinuation<Result<Value, TransportError>, Never>)
+        case waiting(CheckedContinuation<Result<Value, TransportError>, Never>)
         case finished(Result<Value, TransportError>)
         case taken
     }
 
-    private let state = Mutex(State.empty)
+    private let state = Lock(State.empty)
 
     func finish(_ result: Result<Value, TransportError>) {
-        let waiter = state.withLock { state -> UnsafeContinuation<Result<Value, TransportError>, Never>? in
+        let waiter = state.withLock { state -> CheckedContinuation<Result<Value, TransportError>, Never>? in
             switch state {
             case .empty:
                 state = .finished(result)
@@ -29,7 +29,7 @@ final class Completion<Value: Sendable>: Sendable {
     /// To be called once. If the task is cancelled, throws ``TransportError/cancelled`` at once.
     func value() async throws(TransportError) -> Value {
         let result = await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
+            await withCheckedContinuation { continuation in
                 let early = state.withLock { state -> Result<Value, TransportError>? in
                     guard case .finished(let result) = state else {
                         state = .waiting(continuation)

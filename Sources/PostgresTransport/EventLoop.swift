@@ -49,13 +49,17 @@ package final class EventLoop: @unchecked Sendable {
         }
     }
 
+    private struct Created {
+        var thread: pthread_t?
+        var isJoined = false
+    }
+
     private static let jobBudget = 256
 
     private let poller = Poller()
-    private let shared = Mutex(Shared())
-    private let registrations = Mutex(RegistrationTable())
-    /// The thread, once it was created.
-    private let created = Mutex<pthread_t?>(nil)
+    private let shared = Lock(Shared())
+    private let registrations = Lock(RegistrationTable())
+    private let created = Lock(Created())
     /// The running thread, as an integer; 0 before and after.
     private let current = Atomic<UInt>(0)
 
@@ -155,13 +159,17 @@ package final class EventLoop: @unchecked Sendable {
             state.stopRequested = true
             return state.needsWaking()
         }
-        guard let thread = created.withLock({ $0 }) else { return }
-        if wake { wakeUp() }
-        if !isCurrent { pthread_join(thread, nil) }
+        if wake { poller.wakeUp() }
+        let thread = created.withLock { created in
+            let thread = created.isJoined ? nil : created.thread
+            if thread != nil, !isCurrent { created.isJoined = true }
+            return thread
+        }
+        if let thread, !isCurrent { pthread_join(thread, nil) }
     }
 
     private func wakeUp() {
-        if created.withLock({ $0 == nil }) {
+        if created.withLock({ $0.thread == nil }) {
             // If either fails, the next call tries again; only `register` has somebody to tell.
             try? poller.open()
             try? startThread()
@@ -170,8 +178,8 @@ package final class EventLoop: @unchecked Sendable {
     }
 
     private func startThread() throws(TransportError) {
-        try created.withLock { thread throws(TransportError) in
-            guard thread == nil else { return }
+        try created.withLock { created throws(TransportError) in
+            guard created.thread == nil else { return }
             var new = pthread_t()
             let context = Unmanaged.passRetained(self)
             let result = pthread_create(
@@ -184,7 +192,7 @@ package final class EventLoop: @unchecked Sendable {
                 context.release()
                 throw .system(call: "pthread_create", errno: result)
             }
-            thread = new
+            created.thread = new
         }
     }
 

@@ -11,7 +11,7 @@ final class Poller: Sendable {
     static let wakeUpData = UInt64.max
     static let batch = 64
 
-    private let opening = Mutex(())
+    private let opening = Lock(())
     private let epoll = Atomic<Int32>(-1)
     private let wake = Atomic<Int32>(-1)
 

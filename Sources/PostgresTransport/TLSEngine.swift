@@ -5,10 +5,11 @@ import Synchronization
 ///
 /// *Theory of operation.* OpenSSL reads and writes memory only (two memory BIOs), and every call of it happens under
 /// `lock`, for a sender and a reader may be at work at once and an `SSL` bears one thread at a time. No system call happens
-/// under it. Ciphertext must leave in the order in which it was made, whoever made it (reading can produce some too:
-/// answers to key updates, alerts). So it is moved to `pending` under the same lock, and only the one who holds the
-/// *flushing token* (`isFlushing`) sends: it swaps `pending` into `flight`, sends that without the lock, and repeats until
-/// `pending` is empty or the system takes no more. Whoever finds the token taken just appends.
+/// under it. Ciphertext must leave in the order in which it was made, whoever made it (reading can produce some too, such
+/// as alerts; the answer to a key update waits in OpenSSL for the next write). So it is moved to `pending` under the same
+/// lock, and only the one who holds the *flushing token* (`isFlushing`) sends: it swaps `pending` into `flight`, sends
+/// that without the lock, and repeats until `pending` is empty or the system takes no more. Whoever finds the token taken
+/// just appends.
 ///
 /// Safe to share: the variables are grouped below by what guards them.
 final class TLSEngine: @unchecked Sendable {
@@ -19,7 +20,7 @@ final class TLSEngine: @unchecked Sendable {
 
     private let serverName: String?
     private let verifies: Bool
-    private let lock = Mutex(())
+    private let lock = Lock(())
 
     // Under the lock. The BIOs belong to the SSL.
     private let ssl: OpaquePointer

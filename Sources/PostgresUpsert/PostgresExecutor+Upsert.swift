@@ -7,11 +7,11 @@ extension PostgresExecutor {
     /// "hits" = EXCLUDED."hits", "fetched_at" = now()`
     ///
     /// - Returns: how many rows were written, by the command tag.
-    @discardableResult
+    @inlinable @discardableResult
     public func upsert<Row: PostgresTable>(_ row: Row) async throws(PostgresError) -> Int {
         let definition = Row.table.upsert
         do throws(PostgresError) {
-            return try await execute(definition.oneRow.query(row))
+            return try await execute(try definition.oneRow.query(row))
         } catch {
             throw definition.explain(error)
         }
@@ -31,14 +31,15 @@ extension PostgresExecutor {
     /// Runs an upsert that asks for nothing back. Without rows nothing is sent.
     ///
     /// - Returns: how many rows were written, by the command tag.
-    @discardableResult
+    @inlinable @discardableResult
     public func upsert<Row>(_ upsert: Upsert<Row, Never>) async throws(PostgresError) -> Int {
         let definition = upsert.definition
         do throws(PostgresError) {
             switch upsert.rows {
-            case .one(let row): return try await execute(definition.oneRow.query(row))
-            case .many(let rows) where rows.isEmpty && upsert.error == nil: return 0
-            case .many, .none: return try await execute(try upsert.bind().query)
+            case .one(let row): return try await execute(try definition.oneRow.query(row))
+            case .many, .none:
+                guard let query = try upsert.bindUnlessEmpty() else { return 0 }
+                return try await execute(query)
             }
         } catch {
             throw definition.explain(error)

@@ -196,3 +196,9 @@ final class Gate: @unchecked Sendable {
     func open() { sem_post(semaphore) }
     func wait() { while sem_wait(semaphore) != 0 {} }
 }
+
+final class Flag: Sendable {
+    private let value = Atomic(false)
+    var isSet: Bool { value.load(ordering: .relaxed) }
+    func set() { value.store(true, ordering: .relaxed) }
+}

@@ -14,11 +14,18 @@ final class TLSPeer: @unchecked Sendable {
     /// How many bytes of ciphertext go into one call.
     private let chunk: Int
 
-    init(_ descriptor: Int32, _ identity: Identity, maximumVersion: Int32 = TLS1_3_VERSION, chunk: Int = 65_536) throws {
-        guard let context = SSL_CTX_new(TLS_server_method()), let ssl = Self.connection(context, identity, maximumVersion),
+    init(_ descriptor: Int32, _ identity: Identity, maximumVersion: Int32 = TLS1_3_VERSION, chunk: Int = 65_536) throws
+    {
+        guard let context = SSL_CTX_new(TLS_server_method()),
+            let ssl = Self.connection(context, identity, maximumVersion),
             let incoming = BIO_new(BIO_s_mem()), let outgoing = BIO_new(BIO_s_mem())
         else { throw TestFailure("SSL_new", 0) }
         SSL_set_bio(ssl, incoming, outgoing)
+        // A test that fails is not to hang as well.
+        var limit = timeval(tv_sec: 30, tv_usec: 0)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            setsockopt(descriptor, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
+        }
         SSL_set_accept_state(ssl)
         self.descriptor = descriptor
         self.context = context
@@ -33,7 +40,9 @@ final class TLSPeer: @unchecked Sendable {
     ) -> OpaquePointer? {
         guard SSL_CTX_use_certificate(context, identity.certificate) == 1,
             SSL_CTX_use_PrivateKey(context, identity.key) == 1,
-            postgres_SSL_CTX_set_max_proto_version(context, maximumVersion) == 1
+            postgres_SSL_CTX_set_max_proto_version(context, maximumVersion) == 1,
+            // They would be sent after the handshake, when the client need not be reading yet.
+            SSL_CTX_set_num_tickets(context, 0) == 1
         else { return nil }
         return SSL_new(context)
     }
@@ -71,6 +80,13 @@ final class TLSPeer: @unchecked Sendable {
     /// New keys for what we send, and a request that the client changes its own; it goes out with the next write.
     func updateKeys() throws {
         guard SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) == 1 else { throw TestFailure("SSL_key_update", 0) }
+    }
+
+    /// TLS 1.2 only.
+    func requestRenegotiation() throws {
+        guard SSL_renegotiate(ssl) == 1 else { throw TestFailure("SSL_renegotiate", 0) }
+        _ = SSL_do_handshake(ssl)
+        try drain()
     }
 
     func sendCloseNotify() throws {

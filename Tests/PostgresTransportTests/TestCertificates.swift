@@ -31,7 +31,8 @@ final class Identity: @unchecked Sendable {
         X509_gmtime_adj(X509_getm_notAfter(certificate), expired ? -3600 : 3600)
         X509_set_pubkey(certificate, key)
         let subject = X509_get_subject_name(certificate)
-        X509_NAME_add_entry_by_txt(subject, "CN", 0x1000 /* MBSTRING_FLAG, UTF-8 */, commonName, -1, -1, 0)
+        let utf8: Int32 = 0x1000  // MBSTRING_UTF8, a macro.
+        X509_NAME_add_entry_by_txt(subject, "CN", utf8, commonName, -1, -1, 0)
         X509_set_issuer_name(certificate, issuer.map { X509_get_subject_name($0.certificate) } ?? subject)
         if let names {
             try add(NID_subject_alt_name, names)

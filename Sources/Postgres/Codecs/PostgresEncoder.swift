@@ -15,11 +15,10 @@ public struct PostgresEncoder {
     /// How many parameters were written as text.
     @usableFromInline var textParameters = 0
     @usableFromInline var identity: UInt64 = 0x9E37_79B9_7F4A_7C15
-    @usableFromInline var texts: [String] = []
-    @usableFromInline var text: PostgresQuery.Text?
     @usableFromInline var isNull = false
-    /// The first failure of a value that had no way to throw; thrown when the query is run, before anything is sent.
-    @usableFromInline var failure: PostgresError?
+    /// Texts, and the first failure of a value that had no way to throw: that is thrown when the query is run, before anything is
+    /// sent.
+    @usableFromInline var extras: QueryExtras?
 
     @inlinable
     init(segments: Int, bytes: Int) {
@@ -41,7 +40,7 @@ public struct PostgresEncoder {
         segments = 0
         parameters = 0
         textParameters = 0
-        failure = nil
+        extras = nil
         isNull = false
     }
 
@@ -200,14 +199,16 @@ extension PostgresEncoder {
     }
 
     mutating func appendText(_ kind: QuerySegment.Kind, _ sql: String) {
+        let texts = extras?.texts ?? []
         appendSegment(kind, UInt(bitPattern: texts.count), UInt32(truncatingIfNeeded: sql.utf8.count))
-        texts.append(sql)
+        extras = QueryExtras(texts: texts + [sql], finishedSQL: extras?.finishedSQL, failure: extras?.failure)
         for byte in sql.utf8 { mix(UInt64(byte)) }
     }
 
     @usableFromInline @inline(never)
     mutating func fail(_ error: PostgresError) {
-        if failure == nil { failure = error }
+        guard extras?.failure == nil else { return }
+        extras = QueryExtras(texts: extras?.texts ?? [], finishedSQL: extras?.finishedSQL, failure: error)
     }
 
     @inlinable
@@ -219,9 +220,7 @@ extension PostgresEncoder {
             header.pointee.parameters = parameters
             header.pointee.textParameters = textParameters
             header.pointee.identity = identity
-            header.pointee.texts = texts
-            header.pointee.text = text
-            header.pointee.failure = failure
+            header.pointee.extras = extras
         }
         return storage
     }

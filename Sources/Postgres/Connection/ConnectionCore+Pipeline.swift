@@ -254,15 +254,17 @@ extension ConnectionCore {
 extension PostgresPipeline {
     /// Of an atomic group only the end acknowledges: if anything failed, nothing of what came after the last COMMIT happened.
     static func settleAtomic(_ replies: inout [Reply], _ end: Reply) {
-        let status = end.status
-        for index in replies.indices { replies[index].status = status }
-        guard let cause = replies.compactMap(\.error).first ?? end.error else { return }
-        let committed = replies.lastIndex { $0.error == nil && $0.tag == StatementResult.commitTag } ?? -1
+        for index in replies.indices where replies[index].error != nil {
+            replies[index].add(end: Reply.End(tag: replies[index].end.tag, status: end.end.status))
+        }
+        guard let cause = replies.lazy.compactMap(\.error).first ?? end.error else { return }
+        let committed = replies.lastIndex { $0.error == nil && $0.end.tag == StatementResult.commitTag } ?? -1
         for index in replies.indices where index > committed && replies[index].error == nil {
-            replies[index].error = PostgresError(
-                code: cause.code,
-                message: "rolled back, because another statement of the group failed: \(cause.message)",
-                outcome: cause.outcome == .unknown ? .unknown : .aborted)
+            replies[index].add(
+                error: PostgresError(
+                    code: cause.code,
+                    message: "rolled back, because another statement of the group failed: \(cause.message)",
+                    outcome: cause.outcome == .unknown ? .unknown : .aborted))
         }
     }
 }

@@ -98,23 +98,40 @@ extension ConnectionCore {
         }
     }
 
-    @inline(__always)
     private func beginHead() -> Bool {
-        guard let first = state.withLock({ state in state.queue.withFirst { copy $0 } }) else { return false }
-        head = first
-        inbound.begin(first.request)
+        guard let first = state.withLock({ state in state.queue.first }) else { return false }
+        begin(first)
         return true
+    }
+
+    /// The reader turns to a request.
+    @inline(__always)
+    func begin(_ first: borrowing InFlight) {
+        head.formats = first.formats
+        if case .none = first.collector {} else { head.collector = first.collector }
+        inbound.begin(first.request)
     }
 
     /// The end of a request: the reply goes to whoever waits.
     @inline(__always)
     private func finishHead(_ wanted: Int) -> Reply? {
+        if case .none = head.collector, inbound.endedAsUsual {
+            let rowCount = inbound.rowCount
+            let affected = inbound.affected
+            var block = inbound.takeOnlyBlock()
+            if let columns = usualColumns() {
+                if block == nil { block = inbound.emptyBlock() }
+                if let block, block.columns !== columns { block.columns = columns }
+            }
+            let reply = Reply(block: block, rowCount: rowCount, affected: affected)
+            return complete(reply, inbound.status, wanted)
+        }
         let result = inbound.takeResult()
-        guard let current = head else { return nil }
-        if case .flight(let flight) = current.collector { return finishInFlight(flight, result, wanted) }
-        let reply = makeReply(result, current.request, current.formats)
-        if case .stream(let stream) = current.collector { stream.finish(reply.error, core: self) }
-        return complete(reply, result.status, wanted)
+        if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
+        let status = result.status
+        let reply = makeReply(result, inbound.request, head.formats)
+        if case .stream(let stream) = head.collector { stream.finish(reply.error, core: self) }
+        return complete(reply, status, wanted)
     }
 
     private func finishInFlight(_ flight: Flight, _ result: StatementResult, _ wanted: Int) -> Reply? {
@@ -132,12 +149,14 @@ extension ConnectionCore {
     /// Takes the request out of the queue, and its reply to its caller.
     @inline(__always)
     private func complete(_ reply: Reply, _ status: TransactionStatus?, _ wanted: Int) -> Reply? {
-        head = nil
+        if case .none = head.collector {} else { head.collector = .none }
         var isWanted = false
+        var hasRoomAgain = false
         let waiter = state.withLock { state -> InFlight.Waiter in
             let number = state.queue.nextNumber &- state.queue.count
             guard let request = state.queue.popFirst() else { return .abandoned }
             if let status { state.transactionStatus = status }
+            hasRoomAgain = state.queue.count == ConnectionState.queueLimit / 2
             if state.queue.isEmpty {
                 state.statistics.roundTrips &+= 1
                 if state.sentAt != 0 {
@@ -153,39 +172,52 @@ extension ConnectionCore {
             case .continuation, .thread, .abandoned: return request.waiter
             }
         }
+        if hasRoomAgain { wakeForRoom() }
         if isWanted { return reply }
         resume(waiter, reply)
         return nil
     }
 
+    /// The queue was full, perhaps, and the sender has nothing more to do that would wake who waits.
+    @inline(never)
+    private func wakeForRoom() {
+        var woken: [ConnectionState.RoomWaiter] = []
+        state.withLock { swap(&woken, &$0.waitingForRoom) }
+        wake(woken)
+    }
+
     private func finishStatementOfScript() {
         let result = inbound.takeResult()
-        guard case .flight(let flight) = head?.collector else { return }
+        guard case .flight(let flight) = head.collector else { return }
         flight.replies.append(makeReply(result, flight.items[flight.index].request, .text))
     }
 
     // MARK: Results
 
-    @inline(__always)
     private func makeReply(_ result: StatementResult, _ request: Request, _ formats: ResultFormats) -> Reply {
-        var reply = Reply()
-        reply.firstChunk = result.firstChunk
-        reply.rowCount = result.rowCount
-        reply.affected = result.affected
-        reply.tag = result.tag
-        reply.status = result.status
-        if request.parts.contains(.parses) || result.failure != nil {
-            settle(result, request, &reply)
-        }
-        if !result.moreChunks.isEmpty { reply.moreChunks = result.moreChunks }
+        var columns: PostgresColumns?
         if let statement = request.statement {
             if let description = statement.description ?? result.description, description.columnCount > 0 {
-                reply.columns = columns(of: statement, description, formats)
+                columns = self.columns(of: statement, description, formats)
             }
         } else if let rows = result.description?.rowDescription {
-            reply.columns = PostgresColumns(rows, formats)
+            columns = PostgresColumns(rows, formats)
         }
+        let blocks = (result.firstChunk.map { [$0] } ?? []) + result.moreChunks
+        var reply = Reply(blocks: blocks, columns: columns, rowCount: result.rowCount, affected: result.affected)
+        settle(result, request, &reply)
         return reply
+    }
+
+    /// The columns of a statement that was described before. The last ones are at hand: most connections run few statements.
+    @inline(__always)
+    private func usualColumns() -> PostgresColumns? {
+        guard let statement = inbound.request.statement else { return nil }
+        if statement === lastColumns.statement, lastColumns.formats == head.formats { return lastColumns.columns }
+        guard let description = statement.description else { return nil }
+        let columns = description.columnCount > 0 ? columns(of: statement, description, head.formats) : nil
+        lastColumns = LastColumns(statement: statement, formats: head.formats, columns: columns)
+        return columns
     }
 
     /// Columns are made once for a statement and its formats.
@@ -202,11 +234,12 @@ extension ConnectionCore {
     /// What a first execution or a failure means for the statement cache, and the error in our words.
     private func settle(_ result: StatementResult, _ request: Request, _ reply: inout Reply) {
         var failure: PostgresError?
+        var again = Reply.Retry.none
         switch result.failure {
         case nil: break
         case .rejected(let report):
             failure = PostgresError(report, outcome: .rejected, sql: request.statement?.key.text)
-            if request.parts.contains(.executes) { reply.retry = retry(after: report, request) }
+            if request.parts.contains(.executes) { again = retry(after: report, request) }
         case .aborted:
             failure = PostgresError(
                 code: .inFailedSqlTransaction, message: "not run: an earlier statement of the group failed",
@@ -219,10 +252,12 @@ extension ConnectionCore {
                 hint: "read them with stream(), or raise maximumResultBytes")
         case .copy:
             failure = PostgresError(
-                code: .unsupported, message: "the statement is a COPY, which a query cannot run", outcome: .rejected,
+                code: .unsupported, message: "the statement is a COPY, which a query cannot run",
+                // COPY TO STDOUT ran to its end, and what it copied can be of a statement that changes data.
+                outcome: result.tag != 0 ? .succeeded : .rejected,
                 sql: request.statement?.key.text)
         }
-        reply.error = failure
+        reply.add(error: failure, retry: again, end: Reply.End(tag: result.tag, status: result.status))
         guard let statement = request.statement else { return }
         state.withLock { state in
             if request.parts.contains(.parses), statement.state == .pending {
@@ -265,7 +300,7 @@ extension ConnectionCore {
     private func refuseCopy(resync: Bool) {
         let isAlone = state.withLock { state in
             guard state.queue.count == 1, state.closed == nil else { return false }
-            if case .flight(let flight) = head?.collector, flight.items.count > 1 { return false }
+            if case .flight(let flight) = head.collector, flight.items.count > 1 { return false }
             let start = state.pending.count
             guard (try? state.outbound.refuseCopy(resync: resync, into: &state.pending)) != nil else { return false }
             state.encodedBytes &+= state.pending.count &- start

@@ -58,17 +58,21 @@ extension ConnectionCore {
     ) -> Begun {
         let number = state.queue.nextNumber
         let wasEmpty = state.queue.isEmpty
-        state.queue.append(request)
         if wasEmpty {
             state.policy.streak &+= 1
             if mayRead, !state.sending, canRead(&state, blocking: blocking) {
                 state.reader = .caller
                 arm(&state)
                 takeSenderRole(&state)
+                // This thread is the reader now, and nothing else is in flight.
+                begin(request)
+                state.queue.append(request)
                 return .reads(number)
             }
+            state.queue.append(request)
             state.sentAt = monotonicNanoseconds()
         } else {
+            state.queue.append(request)
             state.policy.overlapped()
             state.sentAt = 0
         }
@@ -98,19 +102,65 @@ extension ConnectionCore {
 
     // MARK: One statement
 
+    /// The way of a statement that its caller can read by itself: no suspension, and no asynchronous function is entered.
+    enum Attempt {
+        case done(Reply)
+        /// The caller waits.
+        case pending(Int)
+        case noRoom
+    }
+
+    @inline(__always)
+    func attempt(
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode
+    ) throws(PostgresError) -> Attempt {
+        if let failure = query.storage.sealed.pointee.failure { throw failure.with(sql: query.sql) }
+        if Task.isCancelled { throw .cancelled(.notSent) }
+        let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
+        defer { if permit { PollPermit.giveBack() } }
+        switch try begin(query, formats, mode, mayRead: permit, blocking: false) {
+        case .reads(let number):
+            guard let own = readOwnReply(number, .poll) else { return .pending(number) }
+            // A pause is due: the reply is parked, and taken after it.
+            guard own.isYieldDue else { return .done(own.reply) }
+            state.withLock { $0.parked[number] = own.reply }
+            return .pending(number)
+        case .queued(let number, let flush):
+            if flush { pump() }
+            return .pending(number)
+        case .noRoom: return .noRoom
+        }
+    }
+
     /// Runs one statement in its own Sync group.
     ///
     /// What was refused for a reason of the statement cache's, or of the types we left to the server, is sent once more.
     nonisolated(nonsending) func perform(
         _ query: PostgresQuery, _ formats: ResultFormats
     ) async throws(PostgresError) -> Reply {
-        if let failure = query.storage.sealed.pointee.failure { throw failure.with(sql: query.sql) }
+        try await finish(query, formats, try attempt(query, formats, .cached))
+    }
+
+    /// The rest of a statement that could not be done at once.
+    nonisolated(nonsending) func finish(
+        _ query: PostgresQuery, _ formats: ResultFormats, _ begun: Attempt
+    ) async throws(PostgresError) -> Reply {
+        var attempt = begun
         var mode = ConnectionState.Mode.cached
         while true {
-            let reply = try await once(query, formats, mode)
+            let reply: Reply
+            switch attempt {
+            case .done(let done): reply = done
+            case .pending(let number): reply = await wait(for: number)
+            case .noRoom:
+                await waitForRoom()
+                attempt = try self.attempt(query, formats, mode)
+                continue
+            }
             guard let error = reply.error else { return reply }
             guard let next = nextMode(after: reply, mode, query) else { throw error }
             mode = next
+            attempt = try self.attempt(query, formats, mode)
         }
     }
 
@@ -119,45 +169,12 @@ extension ConnectionCore {
         after reply: Reply, _ mode: ConnectionState.Mode, _ query: PostgresQuery
     ) -> ConnectionState.Mode? {
         // In a transaction the statement may not run twice, and cannot: the transaction has failed.
-        guard reply.status == .idle else { return nil }
+        guard reply.end.status == .idle else { return nil }
         switch (reply.retry, mode) {
         case (.unnamed, .cached): return .unnamed
         case (.stringsAsText, .cached), (.stringsAsText, .unnamed):
             return query.storage.sealed.pointee.textParameters > 0 ? .stringsAsText : nil
         default: return nil
-        }
-    }
-
-    nonisolated(nonsending) private func once(
-        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode
-    ) async throws(PostgresError) -> Reply {
-        while true {
-            if Task.isCancelled { throw .cancelled(.notSent) }
-            let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
-            let begun: Begun
-            do {
-                begun = try begin(query, formats, mode, mayRead: permit, blocking: false)
-            } catch {
-                if permit { PollPermit.giveBack() }
-                throw error
-            }
-            switch begun {
-            case .reads(let number):
-                let reply = readOwnReply(number, .poll)
-                PollPermit.giveBack()
-                if let reply {
-                    if reply.isYieldDue { await Task.yield() }
-                    return reply.reply
-                }
-                return await wait(for: number)
-            case .queued(let number, let flush):
-                if permit { PollPermit.giveBack() }
-                if flush { pump() }
-                return await wait(for: number)
-            case .noRoom:
-                if permit { PollPermit.giveBack() }
-                await waitForRoom()
-            }
         }
     }
 
@@ -254,13 +271,23 @@ extension ConnectionCore {
     /// Suspends until the reply is there. Cancelling the task ends the wait, not the statement: its reply is read and thrown away
     /// when it comes, so that replies never shift.
     nonisolated(nonsending) func wait(for number: Int) async -> Reply {
-        await withTaskCancellationHandler {
+        if let reply = await takeAfterYield(number) { return reply }
+        return await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }
             }
         } onCancel: {
             cancel(number)
         }
+    }
+
+    /// A reply that is there already was read by its own caller, who has read without a pause for a while: others get a turn.
+    nonisolated(nonsending) private func takeAfterYield(_ number: Int) async -> Reply? {
+        let reply = state.withLock { state in
+            state.parked.isEmpty ? nil : state.parked.removeValue(forKey: number)
+        }
+        if reply != nil { await Task.yield() }
+        return reply
     }
 
     /// Registers who waits; returns the reply if it is there already.

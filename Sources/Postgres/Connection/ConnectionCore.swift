@@ -17,7 +17,7 @@ import Synchronization
 /// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
 /// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
 ///
-/// Safe to share: `state` is behind its lock; `inbound`, `head` and `streamFailure` belong to the reader, `outgoing` and
+/// Safe to share: `state` is behind its lock; `inbound`, `head` and `lastColumns` belong to the reader, `outgoing` and
 /// `outgoingSent` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
     let state: Mutex<ConnectionState>
@@ -28,10 +28,24 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
-    /// The request whose reply the reader is in.
-    @exclusivity(unchecked) var head: InFlight?
+    /// What the reader has to know, beside the request itself, of the one whose reply it is in.
+    @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private var outgoingSent = 0
+
+    /// What the last reply's columns were.
+    @exclusivity(unchecked) var lastColumns = LastColumns()
+
+    struct LastColumns {
+        var statement: PreparedStatement?
+        var formats = ResultFormats.text
+        var columns: PostgresColumns?
+    }
+
+    struct Head {
+        var formats = ResultFormats.text
+        var collector = InFlight.Collector.none
+    }
 
     /// What start-up learned.
     struct ServerIdentity: Sendable {
@@ -50,10 +64,11 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.loop = loop
         self.inbound = inbound
         self.server = server
-        callersMayRead = configuration.callersMayRead
+        callersMayRead = configuration.callerReadsBelowLatency > .zero
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes)
         state.parameters = parameters
+        state.policy.latencyLimit = configuration.callerReadsBelowLatency.clampedNanoseconds
         self.state = Mutex(state)
         // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
         // connection object that users hold closes this one when it goes away, and with that ends the registration.
@@ -67,9 +82,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// The socket's interest is a function of the state, and set under the lock: so no order of threads can leave it wrong.
     @inline(__always)
     func arm(_ state: inout ConnectionState) {
-        var interest: Interest = []
-        if state.reader == .loop { interest.insert(.readable) }
-        if state.wantsWrite { interest.insert(.writable) }
+        let interest = Interest(
+            rawValue: (state.reader == .loop ? Interest.readable.rawValue : 0)
+                | (state.wantsWrite ? Interest.writable.rawValue : 0))
         guard interest != state.armed, state.closed == nil, let registration else { return }
         state.armed = interest
         state.statistics.systemCalls &+= 1
@@ -81,12 +96,25 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let resume = state.withLock { state in
                 guard state.wantsWrite else { return false }
                 state.wantsWrite = false
+                // The loop goes on as the sender: what is left of the buffer counts as sent again.
+                state.sentBytes &+= outgoing.count &- outgoingSent
+                state.sentBytes &+= outgoing.count &- outgoingSent
                 arm(&state)
                 return true
             }
             if resume { pump() }
         }
+        if readiness.contains(.hangup) { takeRoleToSeeTheEnd() }
         if readiness.contains(.readable) { readOnLoop() }
+    }
+
+    /// The server closed a connection that nobody reads: what it said is read now, so that the next statement is told at once, and
+    /// that it was not sent.
+    private func takeRoleToSeeTheEnd() {
+        state.withLock { state in
+            guard state.reader == .nobody, state.closed == nil else { return }
+            state.reader = .loop
+        }
     }
 
     /// The end of a turn of the loop, after all tasks of the turn have queued theirs: everything leaves in one piece.
@@ -101,8 +129,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func flush() {
         let take = state.withLock { state in
             guard !state.sending, state.pending.count > 0 || channel.hasUnsentBytes, state.closed == nil else { return false }
-            state.sending = true
-            swap(&state.pending, &outgoing)
+            takeSenderRole(&state)
             return true
         }
         if take { pump() }
@@ -113,6 +140,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func takeSenderRole(_ state: inout ConnectionState) {
         state.sending = true
         swap(&state.pending, &outgoing)
+        // Counted as sent from here on, and taken back by `pump` as far as it was not: a statement may be said to be unsent only if
+        // that is certain.
+        state.sentBytes &+= outgoing.count
     }
 
     /// The sender: sends until nothing is pending or the socket is full. Never blocks.
@@ -122,21 +152,18 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         while true {
             var isFull = false
             do {
-                let count = outgoing.count
-                if outgoingSent < count || channel.hasUnsentBytes {
-                    try outgoing.withBytes { bytes throws(TransportError) in
-                        repeat {
-                            let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
-                            outgoingSent &+= sent
-                            if sent == 0 || outgoingSent == count {
-                                isFull = outgoingSent < count || channel.hasUnsentBytes
-                                break
-                            }
-                        } while true
+                // The buffer is the sender's own: nobody writes into it meanwhile.
+                let bytes = outgoing.bytes
+                while outgoingSent < bytes.count || channel.hasUnsentBytes {
+                    let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
+                    outgoingSent &+= sent
+                    if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes {
+                        isFull = true
+                        break
                     }
                 }
             } catch {
-                state.withLock { $0.sentBytes &+= outgoingSent }
+                state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
                 outgoingSent = 0
                 outgoing.removeAll()
                 return lost(error, holding: .sender)
@@ -146,12 +173,12 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 state.statistics.bytesSent = counters.bytesSent
                 state.senderCalls = counters.systemCalls
                 if isFull {
+                    state.sentBytes &-= outgoing.count &- outgoingSent
                     guard state.closed == nil else { return releaseSender(&state) }
                     state.wantsWrite = true
                     arm(&state)
                     return true
                 }
-                state.sentBytes &+= outgoingSent
                 outgoingSent = 0
                 outgoing.removeAll()
                 if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
@@ -159,6 +186,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 }
                 if state.pending.count == 0 || state.closed != nil { return releaseSender(&state) }
                 swap(&state.pending, &outgoing)
+                state.sentBytes &+= outgoing.count
                 return false
             }
             if isDone { return }

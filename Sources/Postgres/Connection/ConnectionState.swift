@@ -21,7 +21,8 @@ struct ConnectionState: ~Copyable, Sendable {
     var turnScheduled = false
     var wantsWrite = false
     var armed: Interest = []
-    /// Bytes encoded, and bytes handed to the channel, since the connection began.
+    /// Bytes encoded, and bytes that may have been sent, since the connection began. Those that the sender is about to send count
+    /// as sent: a reply, or the end, can come before it has said so.
     var encodedBytes = 0
     var sentBytes = 0
     /// When the only request in flight was sent.
@@ -81,7 +82,7 @@ struct ConnectionState: ~Copyable, Sendable {
         _ query: PostgresQuery, _ formats: ResultFormats, _ mode: Mode, sync: Bool
     ) throws(PostgresError) -> Request {
         let known = known.find(query)
-        if mode == .stringsAsText, !known.typesStringsAsText { known.typesStringsAsText = true }
+        if mode == .stringsAsText, !known.typesStringsAsText { known.typeStringsAsText() }
         let statement: PreparedStatement
         var parse = false
         if mode != .unnamed, let cached = known.statement, cached.state != .gone {

@@ -14,10 +14,8 @@ final class KnownQuery: @unchecked Sendable {
     private let sql: [UInt8]
     let parameterFormats: FormatCodes
     /// Whether strings are declared as text, because the server could not infer their type.
-    var typesStringsAsText = false {
-        didSet { statement = nil }
-    }
-    var statement: PreparedStatement?
+    @exclusivity(unchecked) private(set) var typesStringsAsText = false
+    @exclusivity(unchecked) var statement: PreparedStatement?
 
     init(_ query: PostgresQuery) {
         let storage = query.storage
@@ -35,6 +33,11 @@ final class KnownQuery: @unchecked Sendable {
     private static func codes(_ formats: [Format]) -> FormatCodes {
         guard let first = formats.first else { return .none }
         return formats.allSatisfy { $0 == first } ? .all(first) : .each(formats)
+    }
+
+    func typeStringsAsText() {
+        typesStringsAsText = true
+        statement = nil
     }
 
     var key: StatementKey {

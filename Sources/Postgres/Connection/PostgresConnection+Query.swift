@@ -8,12 +8,14 @@ extension PostgresConnection {
 
     @discardableResult
     public func execute(_ query: PostgresQuery) async throws(PostgresError) -> Int {
-        try await core.perform(query, .text).affected
+        try await perform(query, .text).affected
     }
 
     @usableFromInline
     func perform(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> Reply {
-        try await core.perform(query, formats)
+        let attempt = try core.attempt(query, formats, .cached)
+        if case .done(let reply) = attempt, reply.error == nil { return reply }
+        return try await core.finish(query, formats, attempt)
     }
 }
 

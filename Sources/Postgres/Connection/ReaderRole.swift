@@ -26,13 +26,13 @@ enum Reader: Sendable {
 struct ReaderPolicy: Sendable {
     /// The longest that one caller polls. Shorter ones cost more in a virtual machine: the timer is programmed anew.
     static let pollMicroseconds = 5000
-    /// Above this average, callers suspend.
-    static let latencyLimit: UInt64 = 200_000
     /// So many requests alone on the connection make the next one take the role from an armed loop.
     static let aloneBeforeReading = 4
     /// Reading for oneself this long without a suspension gives other tasks of the pool a turn.
     static let nanosecondsBeforeYield: UInt64 = 1_000_000
 
+    /// Above this average, callers suspend.
+    var latencyLimit: UInt64 = 200_000
     /// Average time from sending to the reply, in nanoseconds, the newest weighing an eighth.
     var latency: UInt64 = 50_000
     /// Requests in a row that were alone; negative after any overlap.
@@ -48,7 +48,7 @@ struct ReaderPolicy: Sendable {
 
     mutating func overlapped() { streak = min(streak, 0) &- 16 < -64 ? -64 : -16 }
 
-    var isFast: Bool { latency < ReaderPolicy.latencyLimit }
+    var isFast: Bool { latency < latencyLimit }
 }
 
 /// How many threads of the process may sit in a bounded poll at once: half the processors, and none on a machine with one,
@@ -74,4 +74,14 @@ func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(truncatingIfNeeded: time.tv_sec) &* 1_000_000_000 &+ UInt64(truncatingIfNeeded: time.tv_nsec)
+}
+
+extension Duration {
+    /// Not negative, and at most an hour.
+    var clampedNanoseconds: UInt64 {
+        if self <= .zero { return 0 }
+        if self >= .seconds(3600) { return 3_600_000_000_000 }
+        let parts = components
+        return UInt64(parts.seconds) &* 1_000_000_000 &+ UInt64(parts.attoseconds / 1_000_000_000)
+    }
 }

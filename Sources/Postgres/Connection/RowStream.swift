@@ -46,9 +46,9 @@ extension RowStream {
 extension ConnectionCore {
     /// The reader got a block of rows of the stream at the head.
     func deliverRows() {
-        guard case .stream(let stream) = head?.collector, let chunk = inbound.takeRows() else { return }
+        guard case .stream(let stream) = head.collector, let chunk = inbound.takeRows() else { return }
         var overflows = false
-        let formats = head?.formats ?? .text
+        let formats = head.formats
         let description = inbound.description
         let consumer = state.withLock { state -> InFlight.Waiter in
             guard !stream.isAbandoned, stream.error == nil else { return .unclaimed }

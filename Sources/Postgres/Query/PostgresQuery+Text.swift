@@ -4,28 +4,19 @@ extension PostgresQuery {
     /// A finished SQL text that a library keeps and runs again and again. Its number, not its characters, is the first key
     /// of the statement cache.
     public struct Text: Sendable {
-        private final class Storage: Sendable {
-            let sql: String
-            let number: UInt64
-
-            init(sql: String, number: UInt64) {
-                self.sql = sql
-                self.number = number
-            }
-        }
-
         // Numbers are never used twice, as an address could be.
         private static let numbers = Atomic<UInt64>(0)
 
-        private let storage: Storage
+        let extras: QueryExtras
+        let number: UInt64
 
         /// - Parameter unsafeSQL: SQL with `$1`, `$2`, ... for its parameters. Identifiers in it must be quoted already.
         public init(unsafeSQL sql: String) {
-            storage = Storage(sql: sql, number: Text.numbers.add(1, ordering: .relaxed).newValue)
+            extras = QueryExtras(finishedSQL: sql)
+            number = Text.numbers.add(1, ordering: .relaxed).newValue
         }
 
-        public var sql: String { storage.sql }
-        var number: UInt64 { storage.number }
+        public var sql: String { extras.finishedSQL ?? "" }
     }
 
     /// A query from a finished text and its parameters.
@@ -36,7 +27,7 @@ extension PostgresQuery {
     ///   - parameters: appends one parameter for each `$n` of the text, in order.
     public init(_ text: Text, parameterCount: Int = 4, parameters: (inout PostgresEncoder) -> Void) {
         var encoder = PostgresEncoder(segments: parameterCount &+ 1, bytes: parameterCount &* 32)
-        encoder.text = text
+        encoder.extras = text.extras
         encoder.appendSegment(.text, UInt(truncatingIfNeeded: text.number), 0)
         parameters(&encoder)
         storage = encoder.seal()

@@ -18,7 +18,7 @@ public struct PostgresQuery: Sendable {
     /// The SQL text as it is sent, `$1` for the first parameter.
     public var sql: String {
         let header = storage.header
-        if let text = header.text { return text.sql }
+        if let sql = header.finishedSQL { return sql }
         var sql = ""
         var number = 0
         for index in 0..<header.segments {
@@ -52,7 +52,7 @@ public struct PostgresQuery: Sendable {
                 message: "the parameters have \(header.pointee.bytes) bytes; the server takes less than 1 GiB in a message")
         }
         let hasZero =
-            header.pointee.text?.sql.utf8.contains(0) == true || header.pointee.texts.contains { $0.utf8.contains(0) }
+            header.pointee.finishedSQL?.utf8.contains(0) == true || header.pointee.texts.contains { $0.utf8.contains(0) }
             || (0..<header.pointee.segments).contains {
                 let segment = storage.segmentBase[$0]
                 return segment.kind == .literal && PostgresQuery.literal(segment).contains(0)
@@ -160,13 +160,16 @@ extension PostgresEncoder {
     mutating func append(_ fragment: PostgresQuery) {
         let storage = fragment.storage
         let header = storage.header
-        guard header.text == nil else {
+        guard header.finishedSQL == nil else {
             return fail(
                 PostgresError(
                     code: .invalidArgument, message: "a query made of a finished text cannot be part of another query"))
         }
+        let texts = extras?.texts ?? []
         let shift = UInt(bitPattern: texts.count)
-        texts += header.texts
+        if !header.texts.isEmpty {
+            extras = QueryExtras(texts: texts + header.texts, finishedSQL: extras?.finishedSQL, failure: extras?.failure)
+        }
         for index in 0..<header.segments {
             let segment = storage.segmentBase[index]
             switch segment.kind {

@@ -10,12 +10,13 @@ public struct PostgresRow: Sendable {
     // structure (column count, every length) was checked when it arrived.
     @usableFromInline nonisolated(unsafe) var cells: UnsafeRawPointer
     @usableFromInline var byteCount: Int
-    @usableFromInline let owner: any AnyObject & Sendable
+    // A RowChunk, which is Sendable; as AnyObject it is copied without run-time metadata by users' code, which cannot see that class.
+    @usableFromInline nonisolated(unsafe) let owner: AnyObject
     /// Names, types and formats of the columns.
     public let columns: PostgresColumns
 
     @usableFromInline
-    init(cells: UnsafeRawPointer, byteCount: Int, owner: any AnyObject & Sendable, columns: PostgresColumns) {
+    init(cells: UnsafeRawPointer, byteCount: Int, owner: AnyObject, columns: PostgresColumns) {
         self.cells = cells
         self.byteCount = byteCount
         self.owner = owner

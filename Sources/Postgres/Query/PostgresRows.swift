@@ -57,15 +57,14 @@ public struct PostgresRows<Row>: AsyncSequence {
     /// The row, when there is exactly one.
     @inlinable
     public func one() throws(PostgresError) -> Row {
-        if let error = reply.error { throw error }
-        var cursor = RowCursor(reply)
-        guard reply.rowCount == 1, cursor.advance() else { throw wrongRowCount() }
-        return try decode(cursor.row)
+        guard let row = reply.onlyRow else { throw wrongRowCount() }
+        return try decode(row)
     }
 
     @usableFromInline @inline(never)
     func wrongRowCount() -> PostgresError {
-        PostgresError(code: .rowCount, message: "expected one row, got \(reply.rowCount)", outcome: .succeeded)
+        reply.error
+            ?? PostgresError(code: .rowCount, message: "expected one row, got \(reply.rowCount)", outcome: .succeeded)
     }
 
     public struct AsyncIterator: AsyncIteratorProtocol {

@@ -27,6 +27,23 @@ struct QuerySegment: Equatable {
     }
 }
 
+/// What most queries do not have; out of line, so that they pay nothing for it.
+@usableFromInline
+final class QueryExtras: Sendable {
+    /// Texts of identifiers and raw SQL.
+    let texts: [String]
+    /// The whole text of a query that was finished beforehand (`PostgresQuery.Text`).
+    let finishedSQL: String?
+    /// The first failure of a value that had no way to throw.
+    let failure: PostgresError?
+
+    init(texts: [String] = [], finishedSQL: String? = nil, failure: PostgresError? = nil) {
+        self.texts = texts
+        self.finishedSQL = finishedSQL
+        self.failure = failure
+    }
+}
+
 @usableFromInline
 struct QueryHeader {
     @usableFromInline var segments = 0
@@ -36,12 +53,13 @@ struct QueryHeader {
     @usableFromInline var textParameters = 0
     /// Mixed from literal addresses, type OIDs and the bytes of names: the first-level key of the statement cache.
     @usableFromInline var identity: UInt64 = 0
-    /// Texts of identifiers and raw SQL.
-    @usableFromInline var texts: [String] = []
-    @usableFromInline var text: PostgresQuery.Text?
-    @usableFromInline var failure: PostgresError?
+    @usableFromInline var extras: QueryExtras?
 
     @usableFromInline init(segmentCapacity: Int) { self.segmentCapacity = segmentCapacity }
+
+    var texts: [String] { extras?.texts ?? [] }
+    var finishedSQL: String? { extras?.finishedSQL }
+    var failure: PostgresError? { extras?.failure }
 }
 
 /// A query in one allocation: header, segment records, and behind them the parameter cells as Bind wants them, so that

@@ -1,20 +1,15 @@
 import PostgresProtocol
 
-/// What came back for one statement.
+/// What came back for one statement. Small, because it is copied on the way to its caller.
 @usableFromInline
 struct Reply: Sendable {
-    /// Rows in the order of arrival; the first block apart, because there is seldom another.
-    var firstChunk: RowChunk?
-    var moreChunks: [RowChunk] = []
-    @usableFromInline var columns: PostgresColumns?
+    // A RowChunk, which knows its columns, or a Rare; both are Sendable, `nonisolated(unsafe)` because AnyObject is not. Users' code
+    // copies replies and cannot see those classes: one reference to just any object is copied directly, where references to
+    // hidden classes need run-time metadata.
+    nonisolated(unsafe) private var payload: AnyObject?
+    private var isRare = false
     @usableFromInline var rowCount = 0
     @usableFromInline var affected = 0
-    @usableFromInline var error: PostgresError?
-    /// The first eight bytes of the command tag.
-    var tag: UInt64 = 0
-    var retry = Retry.none
-    /// What ReadyForQuery said; nil if this was not the end of its group.
-    var status: TransactionStatus?
 
     /// How a statement that failed is worth sending once more.
     enum Retry: Sendable {
@@ -23,8 +18,82 @@ struct Reply: Sendable {
         case stringsAsText
     }
 
+    /// How the statement ended.
+    struct End: Sendable {
+        /// The first eight bytes of the command tag.
+        var tag: UInt64 = 0
+        /// What ReadyForQuery said; nil if this was not the end of its group.
+        var status: TransactionStatus?
+    }
+
+    /// Everything that a plain success does not have.
+    private final class Rare: Sendable {
+        let chunks: [RowChunk]
+        let columns: PostgresColumns?
+        let error: PostgresError?
+        let retry: Retry
+        let end: End
+
+        init(chunks: [RowChunk], columns: PostgresColumns?, error: PostgresError?, retry: Retry, end: End) {
+            self.chunks = chunks
+            self.columns = columns
+            self.error = error
+            self.retry = retry
+            self.end = end
+        }
+    }
+
     @usableFromInline
-    init(error: PostgresError? = nil) { self.error = error }
+    init() {}
+
+    @usableFromInline
+    init(error: PostgresError) { add(error: error) }
+
+    /// A plain success with rows of at most one block.
+    init(block: RowChunk?, rowCount: Int, affected: Int) {
+        payload = block
+        self.rowCount = rowCount
+        self.affected = affected
+    }
+
+    init(blocks: [RowChunk], columns: PostgresColumns?, rowCount: Int, affected: Int) {
+        self.rowCount = rowCount
+        self.affected = affected
+        payload = Rare(chunks: blocks, columns: columns, error: nil, retry: .none, end: End())
+        isRare = true
+    }
+
+    private var rare: Rare? { isRare ? payload.map { unsafeDowncast($0, to: Rare.self) } : nil }
+    private var block: RowChunk? { isRare ? nil : payload.map { unsafeDowncast($0, to: RowChunk.self) } }
+
+    @usableFromInline var error: PostgresError? { isRare ? rare?.error : nil }
+    var retry: Retry { rare?.retry ?? .none }
+    var end: End { rare?.end ?? End() }
+    var chunks: [RowChunk] { rare?.chunks ?? block.map { [$0] } ?? [] }
+    @usableFromInline var columns: PostgresColumns? { rare?.columns ?? block?.columns as? PostgresColumns }
+
+    /// Adds what is seldom there.
+    mutating func add(error: PostgresError? = nil, retry: Retry = .none, end: End? = nil) {
+        let known = rare
+        payload = Rare(
+            chunks: chunks, columns: columns, error: error ?? known?.error,
+            retry: retry == .none ? known?.retry ?? .none : retry, end: end ?? known?.end ?? End())
+        isRare = true
+    }
+
+    /// The only row, when there is just one; without a walk through the blocks.
+    @usableFromInline var onlyRow: PostgresRow? {
+        guard !isRare else {
+            var cursor = RowCursor(self)
+            return error == nil && rowCount == 1 && cursor.advance() ? cursor.row : nil
+        }
+        guard rowCount == 1, let payload else { return nil }
+        let chunk = unsafeDowncast(payload, to: RowChunk.self)
+        guard chunk.byteCount >= RowChunk.rowHeaderSize, let columns = chunk.columns as? PostgresColumns else { return nil }
+        return PostgresRow(
+            cells: chunk.base + RowChunk.rowHeaderSize, byteCount: chunk.byteCount &- RowChunk.rowHeaderSize, owner: chunk,
+            columns: columns)
+    }
 }
 
 /// Walks the rows of a reply.
@@ -32,27 +101,31 @@ struct Reply: Sendable {
 struct RowCursor: Sendable {
     @usableFromInline var row: PostgresRow
     // The rest of the current block, which `row.owner` keeps.
-    nonisolated(unsafe) var next: UnsafeRawPointer
-    nonisolated(unsafe) var end: UnsafeRawPointer
-    let moreChunks: [RowChunk]
-    var chunkIndex = 0
+    nonisolated(unsafe) private var next: UnsafeRawPointer
+    nonisolated(unsafe) private var end: UnsafeRawPointer
+    private let blocks: Blocks
+    private var blockIndex = 0
+
+    private final class Blocks: Sendable {
+        let chunks: [RowChunk]
+        init(_ chunks: [RowChunk]) { self.chunks = chunks }
+    }
 
     @usableFromInline
-    init(_ reply: Reply) {
-        let chunk = reply.firstChunk ?? RowChunk.empty
-        next = chunk.base
-        end = next + chunk.byteCount
-        row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: reply.columns ?? .none)
-        moreChunks = reply.moreChunks
-    }
+    init(_ reply: Reply) { self.init(reply.chunks, reply.columns ?? .none) }
 
     /// The rows of one block.
-    init(_ chunk: RowChunk, _ columns: PostgresColumns) {
-        next = chunk.base
-        end = next + chunk.byteCount
-        row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: columns)
-        moreChunks = []
+    init(_ chunk: RowChunk, _ columns: PostgresColumns) { self.init([chunk], columns) }
+
+    private init(_ chunks: [RowChunk], _ columns: PostgresColumns) {
+        blocks = Blocks(chunks)
+        next = RowCursor.nowhere
+        end = next
+        row = PostgresRow(cells: next, byteCount: 0, owner: blocks, columns: columns)
     }
+
+    // Not read: both ends are here.
+    nonisolated(unsafe) private static let nowhere = UnsafeRawPointer(UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8))
 
     /// Moves to the next row; false behind the last.
     ///
@@ -60,9 +133,9 @@ struct RowCursor: Sendable {
     @usableFromInline
     mutating func advance() -> Bool {
         while end - next < RowChunk.rowHeaderSize {
-            guard chunkIndex < moreChunks.count else { return false }
-            let chunk = moreChunks[chunkIndex]
-            chunkIndex &+= 1
+            guard blockIndex < blocks.chunks.count else { return false }
+            let chunk = blocks.chunks[blockIndex]
+            blockIndex &+= 1
             next = chunk.base
             end = next + chunk.byteCount
             row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: row.columns)

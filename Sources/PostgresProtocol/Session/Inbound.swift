@@ -52,7 +52,7 @@ package struct Inbound: ~Copyable, Sendable {
     package private(set) var farewell: ServerReport?
 
     private var phase = Phase.idle
-    private var request = Request([])
+    package private(set) var request = Request(Request.Parts(rawValue: 0))
     private var columnCount = 0
     private var closesLeft = 0
     private var discardsRows = false
@@ -91,9 +91,38 @@ package struct Inbound: ~Copyable, Sendable {
     /// Lets the rows that are still to come be thrown away.
     package mutating func discardRows() { discardsRows = true }
 
+    /// Whether the request ended with rows of at most one block and a count; then its parts can be taken one by one, which spares
+    /// most requests the copying of what they do not have. Otherwise `takeResult` has it all.
+    @inline(__always)
+    package var endedAsUsual: Bool { request.parts == .executesAndSyncs && !result.isUnusual }
+    @inline(__always)
+    package var rowCount: Int { result.rowCount }
+    @inline(__always)
+    package var affected: Int { result.affected }
+    @inline(__always)
+    package var status: TransactionStatus? { result.status }
+
+    /// The rows of a request that ended as usual.
+    package mutating func takeOnlyBlock() -> RowChunk? {
+        result.affected = 0
+        guard let chunk = result.firstChunk else { return nil }
+        result.firstChunk = nil
+        result.rowCount = 0
+        result.rowBytes = 0
+        spare = chunk
+        return chunk
+    }
+
+    /// A block without rows: to tell the columns of an empty result.
+    package mutating func emptyBlock() -> RowChunk {
+        let chunk = recycledChunk(0) ?? RowChunk(capacity: 512)
+        spare = chunk
+        return chunk
+    }
+
     package mutating func takeResult() -> StatementResult {
-        let taken = result
-        result = StatementResult()
+        var taken = StatementResult()
+        swap(&taken, &result)
         if let chunk = taken.firstChunk { spare = chunk }
         return taken
     }
@@ -208,7 +237,7 @@ package struct Inbound: ~Copyable, Sendable {
             phase = .describingRows
         case (.describingRows, .rowDescription(let description)): described(description)
         case (.describingRows, .noData): described(nil)
-        case (.rows, .emptyQueryResponse), (.rows, .portalSuspended): return executed()
+        case (.rows, .emptyQueryResponse): return executed()
         case (.skipping, .readyForQuery), (.simple, .readyForQuery): return try readReady(tag, body)
         case (.simple, .rowDescription(let description)):
             result.description = StatementDescription(parameterTypes: [], rowDescription: description)
@@ -293,14 +322,14 @@ package struct Inbound: ~Copyable, Sendable {
 
     private mutating func finish() -> Event {
         phase = .idle
-        request.statement = nil
         return .finished
     }
 
     private mutating func readTag(_ body: UnsafeRawBufferPointer) throws(ProtocolError) {
         guard body.last == 0 else { throw .truncated(message: BackendMessage.Tag.commandComplete, offset: body.count) }
-        let text = UnsafeRawBufferPointer(rebasing: body.dropLast())
-        result.tag = StatementResult.packed(text)
+        let text = UnsafeRawBufferPointer(start: body.baseAddress, count: body.count &- 1)
+        // Only groups and scripts are asked for it.
+        if request.parts != .executesAndSyncs { result.tag = StatementResult.packed(text) }
         result.affected = try CommandTag.affectedRows(text) ?? 0
     }
 
@@ -310,7 +339,7 @@ package struct Inbound: ~Copyable, Sendable {
         let available = buffer.count
         var offset = 0
         var rows = 0
-        while available &- offset >= RowChunk.rowHeaderSize {
+        while available &- offset >= MessageFramer.headerSize {
             let row = base + offset
             guard row.load(as: UInt8.self) == UInt8(ascii: "D") else { break }
             let length = Int32(bigEndian: row.loadUnaligned(fromByteOffset: 1, as: Int32.self))

@@ -34,7 +34,7 @@ package struct Outbound: ~Copyable, Sendable {
         _ statement: PreparedStatement, parse: Bool, sync: Bool, _ parameters: Parameters, _ formats: FormatCodes,
         into writer: inout ByteWriter
     ) throws(EncodingError) -> Request {
-        var request = Request(sync ? [.executes, .syncs] : .executes, statement: statement)
+        var request = Request(sync ? .executesAndSyncs : .executes, statement: statement)
         let start = writer.count
         if parse { try self.parse(statement, into: &writer, &request) }
         do {
@@ -64,7 +64,7 @@ package struct Outbound: ~Copyable, Sendable {
     package mutating func prepare(
         _ statement: PreparedStatement, into writer: inout ByteWriter
     ) throws(EncodingError) -> Request {
-        var request = Request([.syncs], statement: statement)
+        var request = Request(.syncs, statement: statement)
         try parse(statement, into: &writer, &request)
         writer.sync()
         messageCount &+= 1
@@ -75,14 +75,14 @@ package struct Outbound: ~Copyable, Sendable {
     package mutating func script(_ sql: String, into writer: inout ByteWriter) throws(EncodingError) -> Request {
         try writer.query(sql)
         messageCount &+= 1
-        return Request([.simple])
+        return Request(.simple)
     }
 
     /// A Sync of its own: the end of an atomic group, or a sign of life.
     package mutating func sync(into writer: inout ByteWriter) -> Request {
         writer.sync()
         messageCount &+= 1
-        return Request([.syncs])
+        return Request(.syncs)
     }
 
     /// CopyFail, and a Sync for the one that the server ignored while it waited for data.

@@ -29,12 +29,30 @@ package final class PreparedStatement: @unchecked Sendable {
     /// UTF-8 of the name, without a zero byte. Empty for the unnamed statement.
     package let name: [UInt8]
     package let key: StatementKey
-    package var state = State.pending
-    package var description: StatementDescription?
+    package var state: State {
+        get { storedState }
+        set { storedState = newValue }
+    }
+    package var description: StatementDescription? {
+        get { storedDescription }
+        set { storedDescription = newValue }
+    }
     /// When it was used last, in uses of the cache.
-    package var lastUse: UInt64 = 0
+    package var lastUse: UInt64 {
+        get { storedLastUse }
+        set { storedLastUse = newValue }
+    }
     /// Where the driver keeps what it derived from the description.
-    package var attachment: (any AnyObject & Sendable)?
+    package var attachment: (any AnyObject & Sendable)? {
+        get { storedAttachment }
+        set { storedAttachment = newValue }
+    }
+
+    // Behind accessors, because only inside this module the exclusivity checks that the lock makes needless can be left out.
+    @exclusivity(unchecked) private var storedState = State.pending
+    @exclusivity(unchecked) private var storedDescription: StatementDescription?
+    @exclusivity(unchecked) private var storedLastUse: UInt64 = 0
+    @exclusivity(unchecked) private var storedAttachment: (any AnyObject & Sendable)?
 
     package init(name: [UInt8], key: StatementKey) {
         self.name = name

@@ -2,21 +2,24 @@
 ///
 /// An extended request is answered by, in this order:
 /// CloseComplete (`closes` times), ParseComplete (`parses`), ParameterDescription and RowDescription or NoData (`describes`),
-/// BindComplete and the rows up to CommandComplete, EmptyQueryResponse or PortalSuspended (`executes`), and ReadyForQuery
-/// (`syncs`). An ErrorResponse may stand in the place of any of them; then nothing follows but the ReadyForQuery of the group.
+/// BindComplete and the rows up to CommandComplete or EmptyQueryResponse (`executes`; all rows are asked for, so no
+/// PortalSuspended), and ReadyForQuery (`syncs`). An ErrorResponse may stand in the place of any of them; then nothing follows but the ReadyForQuery of the group.
 package struct Request: Sendable {
     package struct Parts: OptionSet, Sendable {
         package let rawValue: UInt8
-        package init(rawValue: UInt8) { self.rawValue = rawValue }
+        @inlinable package init(rawValue: UInt8) { self.rawValue = rawValue }
 
-        package static let parses = Parts(rawValue: 1)
-        package static let describes = Parts(rawValue: 2)
-        package static let executes = Parts(rawValue: 4)
-        package static let syncs = Parts(rawValue: 8)
+        @inlinable package static var parses: Parts { Parts(rawValue: 1) }
+        @inlinable package static var describes: Parts { Parts(rawValue: 2) }
+        @inlinable package static var executes: Parts { Parts(rawValue: 4) }
+        @inlinable package static var syncs: Parts { Parts(rawValue: 8) }
         /// A simple Query: any number of results, then ReadyForQuery.
-        package static let simple = Parts(rawValue: 16)
+        @inlinable package static var simple: Parts { Parts(rawValue: 16) }
         /// Rows are handed over as they come, not collected.
-        package static let streams = Parts(rawValue: 32)
+        @inlinable package static var streams: Parts { Parts(rawValue: 32) }
+
+        /// Executes, and has a Sync of its own. (An array literal of options is built at run time.)
+        @inlinable package static var executesAndSyncs: Parts { Parts(rawValue: 12) }
     }
 
     package var parts: Parts

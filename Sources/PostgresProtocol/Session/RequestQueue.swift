@@ -3,19 +3,22 @@
 ///
 /// A ring. Each element has a number that never changes while the queue lives, so that it can be found again, to abandon it,
 /// wherever it has moved to.
-package struct RequestQueue<Element>: ~Copyable {
+///
+/// Public, in a module that is no product, because only public generic code is specialized across modules: with package
+/// access every element would be copied through value witnesses.
+public struct RequestQueue<Element>: ~Copyable {
     // Slots from `head` to `tail` are initialized; the memory is freed in `deinit`.
-    private var slots: UnsafeMutablePointer<Element>
-    private var mask: Int
-    private var head = 0
-    private var tail = 0
+    @usableFromInline var slots: UnsafeMutablePointer<Element>
+    @usableFromInline var mask: Int
+    @usableFromInline var head = 0
+    @usableFromInline var tail = 0
 
-    package init() {
+    @inlinable public init() {
         slots = .allocate(capacity: 16)
         mask = 15
     }
 
-    deinit {
+    @inlinable deinit {
         var index = head
         while index != tail {
             (slots + (index & mask)).deinitialize(count: 1)
@@ -24,46 +27,46 @@ package struct RequestQueue<Element>: ~Copyable {
         slots.deallocate()
     }
 
-    @inline(__always) package var isEmpty: Bool { head == tail }
-    @inline(__always) package var count: Int { tail &- head }
+    @inlinable @inline(__always) public var isEmpty: Bool { head == tail }
+    @inlinable @inline(__always) public var count: Int { tail &- head }
     /// The number that the next element gets.
-    @inline(__always) package var nextNumber: Int { tail }
+    @inlinable @inline(__always) public var nextNumber: Int { tail }
 
-    @inline(__always)
-    package mutating func append(_ element: consuming Element) {
+    @inlinable @inline(__always)
+    public mutating func append(_ element: consuming Element) {
         if tail &- head > mask { grow() }
         (slots + (tail & mask)).initialize(to: element)
         tail &+= 1
     }
 
-    @inline(__always)
-    package mutating func popFirst() -> Element? {
+    @inlinable @inline(__always)
+    public mutating func popFirst() -> Element? {
         guard head != tail else { return nil }
         let element = (slots + (head & mask)).move()
         head &+= 1
         return element
     }
 
-    @inline(__always)
-    package func withFirst<Result>(_ body: (borrowing Element) -> Result) -> Result? {
-        guard head != tail else { return nil }
-        return body(slots[head & mask])
-    }
+    @inlinable @inline(__always)
+    public var first: Element? { head == tail ? nil : slots[head & mask] }
 
     /// Changes the element of that number, if it is still in flight.
-    package mutating func update<Result>(_ number: Int, _ body: (inout Element) -> Result) -> Result? {
+    @inlinable
+    public mutating func update<Result>(_ number: Int, _ body: (inout Element) -> Result) -> Result? {
         guard number &- head >= 0, tail &- number > 0 else { return nil }
         return body(&slots[number & mask])
     }
 
     /// Takes back the newest element, whose message could not be written.
-    package mutating func removeLast() {
+    @inlinable
+    public mutating func removeLast() {
         guard head != tail else { return }
         tail &-= 1
         (slots + (tail & mask)).deinitialize(count: 1)
     }
 
-    private mutating func grow() {
+    @usableFromInline
+    mutating func grow() {
         let size = mask &+ 1
         let larger = UnsafeMutablePointer<Element>.allocate(capacity: size &* 2)
         let newMask = size &* 2 &- 1
