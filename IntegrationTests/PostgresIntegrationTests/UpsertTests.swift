@@ -179,6 +179,26 @@ struct UpsertTests {
         db.close()
     }
 
+    @Test func jsonAndArraysAreMerged() async throws {
+        let db = try await connect()
+        try await db.execute("DROP TABLE IF EXISTS upsert_documents")
+        try await db.execute("CREATE TABLE upsert_documents (id int PRIMARY KEY, data jsonb, tags text[])")
+        let merge = Document.upsert.set(\.data) { $0.existing.data.merging($0.excluded.data) }
+            .set(\.tags) { $0.existing.tags.appending($0.excluded.tags) }
+        try await db.upsert(merge(Document(id: 1, data: "{\"a\": 1, \"b\": 1}", tags: ["x"])))
+        let (data, tags) = try await db.upsert(
+            merge(Document(id: 1, data: "{\"b\": 2}", tags: ["y", "z"])).returning(\.data, \.tags)
+        ).one()
+        #expect(data == "{\"a\": 1, \"b\": 2}")
+        #expect(tags == ["x", "y", "z"])
+        let error = await #expect(throws: PostgresError.self) {
+            try await db.upsert([Document(id: 1, data: "{}", tags: [])])
+        }
+        #expect(error?.code == .unsupported)
+        #expect(error?.outcome == .notSent)
+        db.close()
+    }
+
     @Test func columnsOfEveryTypeGoInSinglyAndInBatches() async throws {
         let db = try await connect()
         try await db.execute("DROP TABLE IF EXISTS \"upsert people\"")
@@ -191,7 +211,7 @@ struct UpsertTests {
                 weight float4, born date)
             """)
         let people = [
-            Person(name: "Zoë", mood: .sad, data: "{\"a\": 1}", id: UUID(), age: 30, weight: 61.5, born: "1990-01-31"),
+            Person(name: "Zoe", mood: .sad, data: "{\"a\": 1}", id: UUID(), age: 30, weight: 61.5, born: "1990-01-31"),
             Person(name: "ada", mood: .happy, data: "[]", id: UUID(), age: 31, weight: nil, born: nil),
         ]
         #expect(try await db.upsert(Upsert(people).outcomes()).outcomes == [.inserted, .inserted])
@@ -201,7 +221,7 @@ struct UpsertTests {
 
         // citext holds both spellings equal, and keeps the first; what comes back is not what was sent.
         var shouted = people
-        shouted[0].name = "ZOË"
+        shouted[0].name = "ZOE"
         shouted[1].name = "ADA"
         let skipped = try await db.upsert(Upsert(shouted).doNothing().outcomes())
         #expect(skipped.outcomes == [.skipped, .skipped])
@@ -387,6 +407,18 @@ struct UpsertTests {
         #expect(matched.outcomes == [.skipped, .updated])
         #expect(matched.returned() == [4])
         db.close()
+    }
+}
+
+private struct Document: PostgresTable {
+    var id: Int
+    var data: String
+    var tags: [String]
+
+    static let table = Table<Self>("upsert_documents") {
+        Column("id", \.id, .primaryKey)
+        Column("data", \.data, type: "jsonb")
+        Column("tags", \.tags)
     }
 }
 

@@ -55,7 +55,7 @@ final class UpsertPlan<Row>: Sendable {
     let sortKeyIsConflictKey: Bool
 
     init(_ layout: TableLayout<Row>, _ resolved: ResolvedUpsert, _ statement: UpsertStatement) {
-        text = PostgresQuery.Text(unsafeSQL: statement.sql)
+        text = TextCache.shared.text(statement.sql)
         failure = nil
         answer = statement.answer
         columns = resolved.sent.map { layout.columns[$0] }

@@ -52,6 +52,14 @@ struct UpsertSQL<Row> {
         return writer.finishOrdered()
     }
 
+    /// The same without a declaration; everything is quoted already.
+    static func keyed(
+        into table: String, names: [String], values: [String], key: String, assignments: [String]
+    ) -> String {
+        "INSERT INTO \(table) (\(names.joined(separator: ", "))) VALUES (\(values.joined(separator: ", ")))"
+            + " ON CONFLICT (\(key)) DO UPDATE SET \(assignments.joined(separator: ", "))"
+    }
+
     /// `INSERT INTO "t" ("a", "b") SELECT * FROM unnest($1::text[], $2::int8[]) ON CONFLICT ...`: one text for every number of
     /// rows.
     static func manyRows(

@@ -41,6 +41,26 @@ import Testing
             identity(PageStats.bump.rows([])) == identity(PageStats.bump.rows([row, PageStats(path: "c", hits: 3)])))
         #expect(identity(PageStats.bump(row)) != identity(PageStats.bump.rows([row])))
         #expect(identity(PageStats.bump(row)) != identity(PageStats.upsert(row)))
+        // Built anew, with the same text.
+        #expect(identity(PageStats.upsert.doNothing()(row)) == identity(PageStats.upsert.doNothing()(row)))
+    }
+
+    @Test func textsAreKeptByTheirBytesUpToALimit() throws {
+        let cache = TextCache(limit: 2)
+        let first = cache.text("SELECT '\u{e9}'")
+        #expect(cache.text("SELECT '\u{e9}'").number == first.number)
+        #expect(cache.text("SELECT 'e\u{301}'").number != first.number)
+        #expect(cache.text("SELECT 3").sql == "SELECT 3")
+        #expect(cache.text("SELECT '\u{e9}'").number != first.number)
+    }
+
+    @Test func namesThatReadAlikeTogetherAreKeptApart() throws {
+        let first = try keyedUpsert(into: "ab", key: ("c", 1), set: ("d", 2), touch: nil)
+        let second = try keyedUpsert(into: "a", key: ("bc", 1), set: ("d", 2), touch: nil)
+        let third = try keyedUpsert(into: "ab", key: ("c", 1), touch: "d")
+        #expect(first.sql.hasPrefix("INSERT INTO \"ab\" (\"c\", \"d\") VALUES ($1, $2)"))
+        #expect(second.sql.hasPrefix("INSERT INTO \"a\" (\"bc\", \"d\") VALUES ($1, $2)"))
+        #expect(third.sql.hasPrefix("INSERT INTO \"ab\" (\"c\", \"d\") VALUES ($1, now())"))
     }
 
     @Test func rowsAreOneArrayForEachColumn() {
@@ -83,8 +103,8 @@ import Testing
         #expect(Article.upsert.rows(ascending).query.query.sentArrays[1] == .texts("b", "a"))
     }
 
-    @Test func oneKeyAndSomeDataNeedNoDeclaration() {
-        let query = keyedUpsert(
+    @Test func oneKeyAndSomeDataNeedNoDeclaration() throws {
+        let query = try keyedUpsert(
             into: "strava\"_stats", key: ("stats_type", "totals"), set: ("data", "{}"), ("n", 1), touch: "fetched_at")
         #expect(
             query.sql == """
@@ -94,7 +114,7 @@ import Testing
                 """)
         #expect(query.sent.map(\.bytes?.count) == [6, 2, 8])
         #expect(
-            keyedUpsert(into: "t", key: ("k", 1), set: ("v", 2), touch: nil).sql
+            try keyedUpsert(into: "t", key: ("k", 1), set: ("v", 2), touch: nil).sql
                 == "INSERT INTO \"t\" (\"k\", \"v\") VALUES ($1, $2) ON CONFLICT (\"k\") DO UPDATE SET \"v\" = EXCLUDED.\"v\""
         )
     }
