@@ -26,7 +26,7 @@ let package = Package(
         // A private throwaway server and a scripted mock server, for tests.
         .target(name: "PostgresTesting", dependencies: ["PostgresProtocol", "CPostgresOpenSSL", "CPostgresSystem"]),
 
-        .testTarget(name: "PostgresProtocolTests", dependencies: ["PostgresProtocol"]),
+        .testTarget(name: "PostgresProtocolTests", dependencies: ["PostgresProtocol", "PostgresTesting"]),
         .testTarget(
             name: "PostgresTransportTests", dependencies: ["PostgresTransport", "CPostgresOpenSSL", "CPostgresSystem"]),
         .testTarget(

@@ -18,6 +18,8 @@ extension PostgresMockServer {
 
         deinit { if descriptor >= 0 { Glibc.close(descriptor) } }
 
+        public var isOpen: Bool { state.withLock { $0.isOpen } }
+
         public func open() {
             let waiting = state.withLock { state in
                 state.isOpen = true

@@ -5,8 +5,9 @@ struct ScriptRun: ~Copyable {
     private let server: PostgresMockServer
     private let number: Int
     private var descriptor: Int32
-    /// Read, and not taken by any step.
+    /// Read; what lies before `taken` was taken by a step.
     private var buffer: [UInt8] = []
+    private var taken = 0
     private var isStarted = false
     /// Which step it is, for failures.
     private var position = "the start"
@@ -46,11 +47,11 @@ struct ScriptRun: ~Copyable {
                 throw fail("\(kind.rawValue) was expected, \(message.kind.rawValue) came")
             }
         case .expectBytes(let bytes):
-            while buffer.count < bytes.count { try read("\(bytes.count) bytes") }
-            guard buffer.starts(with: bytes) else {
-                throw fail("the bytes \(bytes) were expected, \(Array(buffer.prefix(bytes.count))) came")
+            while rest.count < bytes.count { try read("\(bytes.count) bytes") }
+            guard rest.starts(with: bytes) else {
+                throw fail("the bytes \(bytes) were expected, \(Array(rest.prefix(bytes.count))) came")
             }
-            buffer.removeFirst(bytes.count)
+            taken += bytes.count
         case .receive(let last):
             while try take(last.rawValue).kind != last {}
         case .send(let bytes): try send(bytes[...])
@@ -103,9 +104,13 @@ struct ScriptRun: ~Copyable {
         let count = recv(descriptor, &chunk, chunk.count, 0)
         guard count > 0 else { return false }
         server.record(chunk[..<count], connection: number)
+        buffer.removeFirst(taken)
+        taken = 0
         buffer += chunk[..<count]
         return true
     }
+
+    private var rest: ArraySlice<UInt8> { buffer[taken...] }
 
     private mutating func read(_ what: String) throws(Ended) {
         guard try receive(what) else { throw fail("the client closed the connection; \(what) was expected") }
@@ -113,11 +118,11 @@ struct ScriptRun: ~Copyable {
 
     /// The next message if its bytes are there already.
     private mutating func takeReceived() throws(Ended) -> PostgresMockServer.FrontendMessage? {
-        switch PostgresMockServer.FrontendMessage.frame(buffer[...], isStarted: isStarted) {
+        switch PostgresMockServer.FrontendMessage.frame(rest, isStarted: isStarted) {
         case .incomplete: return nil
         case .invalid(let reason): throw fail("the client sent \(reason)")
         case .message(let message, let size):
-            buffer.removeFirst(size)
+            taken += size
             if message.kind == .startup { isStarted = true }
             server.record(message, connection: number)
             return message
@@ -134,7 +139,7 @@ struct ScriptRun: ~Copyable {
     /// Nothing but a Terminate may come any more.
     private mutating func expectClose() throws(Ended) {
         repeat {
-            while !buffer.isEmpty, let message = try takeReceived() {
+            while !rest.isEmpty, let message = try takeReceived() {
                 guard message.kind == .terminate else {
                     throw fail("the client was to close the connection; \(message.kind.rawValue) came")
                 }
@@ -149,7 +154,7 @@ struct ScriptRun: ~Copyable {
         while descriptor >= 0 {
             guard let message = try takeReceived() else {
                 if try receive("a message") { continue }
-                if !group.isEmpty || !buffer.isEmpty { throw fail("the client closed the connection inside a group") }
+                if !group.isEmpty || !rest.isEmpty { throw fail("the client closed the connection inside a group") }
                 return end()
             }
             if message.kind == .terminate { continue }

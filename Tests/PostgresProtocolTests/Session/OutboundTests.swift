@@ -1,0 +1,128 @@
+import PostgresProtocol
+import Testing
+
+@testable import PostgresTesting
+
+struct OutboundTests {
+    typealias FrontendMessage = PostgresMockServer.FrontendMessage
+
+    /// Splits what was written into messages.
+    private func messages(_ writer: borrowing ByteWriter) -> [FrontendMessage] {
+        var rest = writer.written[...]
+        var messages: [FrontendMessage] = []
+        while case .message(let message, let size) = FrontendMessage.frame(rest, isStarted: true) {
+            messages.append(message)
+            rest = rest.dropFirst(size)
+        }
+        #expect(rest.isEmpty)
+        return messages
+    }
+
+    private func key(_ sql: String) -> StatementKey { StatementKey(sql: Array(sql.utf8), parameterTypes: []) }
+
+    private static let none = Outbound.Parameters(
+        count: 0, formats: .none, cells: UnsafeRawBufferPointer(start: nil, count: 0))
+
+    @Test func `a first execution is Parse, Describe, Bind, Execute, Sync`() throws {
+        var outbound = Outbound(statementCacheCapacity: 2)
+        var writer = ByteWriter()
+        let statement = outbound.statements.insert(key("SELECT 1"))
+        let request = try outbound.execute(statement, parse: true, sync: true, Self.none, .all(.binary), into: &writer)
+        #expect(messages(writer).map(\.kind) == [.parse, .describe, .bind, .execute, .sync])
+        #expect(request.parts == [.parses, .describes, .executes, .syncs])
+        #expect(request.closes == 0)
+        #expect(outbound.messageCount == 5)
+        writer.removeAll()
+        let next = try outbound.execute(statement, parse: false, sync: false, Self.none, .all(.binary), into: &writer)
+        #expect(messages(writer).map(\.kind) == [.bind, .execute])
+        #expect(next.parts == .executes)
+        #expect(outbound.messageCount == 7)
+    }
+
+    @Test func `Close of what was evicted comes before Parse, and is counted`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        _ = outbound.statements.insert(key("a"))
+        _ = outbound.statements.insert(key("b"))
+        let c = outbound.statements.insert(key("c"))
+        var writer = ByteWriter()
+        let request = try outbound.execute(c, parse: true, sync: true, Self.none, .none, into: &writer)
+        let written = messages(writer)
+        #expect(written.map(\.kind) == [.close, .close, .parse, .describe, .bind, .execute, .sync])
+        #expect(written.prefix(2).map(\.strings) == [["s1"], ["s2"]])
+        #expect(request.closes == 2)
+        #expect(outbound.messageCount == 7)
+    }
+
+    @Test func `a statement that cannot be written leaves nothing, and forgets nothing`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        _ = outbound.statements.insert(key("a"))
+        let bad = outbound.statements.insert(key("b\0"))
+        var writer = ByteWriter()
+        writer.write([1, 2, 3])
+        #expect(throws: EncodingError.self) {
+            try outbound.execute(bad, parse: true, sync: true, Self.none, .none, into: &writer)
+        }
+        #expect(writer.written == [1, 2, 3])
+        #expect(bad.state == .gone)
+        #expect(outbound.statements.takeEvicted() == [Array("s1".utf8)])
+    }
+
+    @Test func `a statement that cannot be bound leaves nothing, and forgets nothing`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        _ = outbound.statements.insert(key("a"))
+        let statement = outbound.statements.insert(key("b"))
+        var writer = ByteWriter()
+        writer.write([1, 2, 3])
+        let tooMany = Outbound.Parameters(
+            count: 65_536, formats: .none, cells: UnsafeRawBufferPointer(start: nil, count: 0))
+        #expect(throws: EncodingError.tooMany("parameters", count: 65_536)) {
+            try outbound.execute(statement, parse: true, sync: true, tooMany, .none, into: &writer)
+        }
+        #expect(writer.written == [1, 2, 3])
+        #expect(statement.state == .gone)
+        #expect(outbound.statements.takeEvicted() == [Array("s1".utf8)])
+        #expect(outbound.messageCount == 0)
+    }
+
+    @Test func `a statement that cannot be bound a second time stays prepared`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        let statement = outbound.statements.insert(key("a"))
+        var writer = ByteWriter()
+        let tooMany = Outbound.Parameters(
+            count: 65_536, formats: .none, cells: UnsafeRawBufferPointer(start: nil, count: 0))
+        #expect(throws: EncodingError.self) {
+            try outbound.execute(statement, parse: false, sync: true, tooMany, .none, into: &writer)
+        }
+        #expect(writer.count == 0)
+        #expect(statement.state == .pending)
+    }
+
+    @Test func `preparing is Parse, Describe, Sync`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        var writer = ByteWriter()
+        let statement = outbound.statements.insert(key("a"))
+        let request = try outbound.prepare(statement, into: &writer)
+        #expect(messages(writer).map(\.kind) == [.parse, .describe, .sync])
+        #expect(request.parts == [.parses, .describes, .syncs])
+        #expect(outbound.messageCount == 3)
+    }
+
+    @Test func `a script is one Query`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        var writer = ByteWriter()
+        let request = try outbound.script("SELECT 1; SELECT 2", into: &writer)
+        #expect(messages(writer).map(\.kind) == [.query])
+        #expect(messages(writer).first?.strings == ["SELECT 1; SELECT 2"])
+        #expect(request.parts == .simple)
+    }
+
+    @Test func `a COPY is refused by CopyFail, with a Sync where the first was lost`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        var writer = ByteWriter()
+        try outbound.refuseCopy(resync: true, into: &writer)
+        #expect(messages(writer).map(\.kind) == [.copyFail, .sync])
+        writer.removeAll()
+        try outbound.refuseCopy(resync: false, into: &writer)
+        #expect(messages(writer).map(\.kind) == [.copyFail])
+    }
+}

@@ -1,0 +1,204 @@
+import PostgresProtocol
+import Synchronization
+import Testing
+
+@testable import Postgres
+@testable import PostgresTesting
+
+/// Rows read as they are wanted.
+@Suite(.timeLimit(.minutes(1)))
+struct MockStreamTests {
+    /// The reply of a first execution with so many rows of one text of so many bytes.
+    static func rows(_ count: Int, bytes: Int) -> [Message] {
+        let row: [[UInt8]?] = [Array(repeating: UInt8(ascii: "x"), count: bytes)]
+        return Message.reply(columns: [.init("t")], rows: Array(repeating: row, count: count))
+    }
+
+    static let query: PostgresQuery = "SELECT t FROM big"
+
+    @Test(arguments: [true, false], [[1_000_000], [1], [5, 2, 11]])
+    func `a stream gives every row`(callersMayRead: Bool, sizes: [Int]) async throws {
+        try await withMock([.expect(firstExecution), .send(Self.rows(300, bytes: 20), split: sizes), .answer(1)]) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            var count = 0
+            for try await text in try await db.stream(Self.query, as: String.self) {
+                #expect(text.utf8.count == 20)
+                count += 1
+            }
+            #expect(count == 300)
+            try await expectNumber(1, db)
+        }
+    }
+
+    @Test(arguments: [true, false], [10, 3000])
+    func `leaving the loop early throws the rest away`(callersMayRead: Bool, count: Int) async throws {
+        try await withMock([.expect(firstExecution), .send(Self.rows(count, bytes: 1000)), .answer(1)]) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            for try await _ in try await db.stream(Self.query, as: String.self) { break }
+            try await expectNumber(1, db)
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func `a query inside the loop works when the rest of the rows fits`(callersMayRead: Bool) async throws {
+        try await withMock([.expect(firstExecution), .send(Self.rows(2000, bytes: 1000)), .answer(1)]) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            var count = 0
+            for try await _ in try await db.stream(Self.query, as: String.self) {
+                if count == 0 { try await expectNumber(1, db) }
+                count += 1
+            }
+            #expect(count == 2000)
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func `a query inside the loop fails the stream when the rest does not fit`(callersMayRead: Bool) async throws {
+        try await withMock([.expect(firstExecution), .send(Self.rows(5000, bytes: 1000)), .answer(1), .answerAgain(2)])
+        {
+            $0.callersMayRead = callersMayRead
+            $0.maximumResultBytes = 1 << 20
+        } _: { db, _ in
+            let error = await failure {
+                var isFirst = true
+                for try await _ in try await db.stream(Self.query, as: String.self) {
+                    if isFirst { try await expectNumber(1, db) }
+                    isFirst = false
+                }
+            }
+            #expect(error?.code == .resultTooLarge)
+            try await expectNumber(2, db)
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func `a consumer that does not read holds the server back`(callersMayRead: Bool) async throws {
+        // Larger than all buffers between: the script's next step is not reached before the consumer reads.
+        let sent = Gate()
+        let script: [Step] = [
+            .expect(firstExecution), .send(Self.rows(32_000, bytes: 1000)),
+            .steps([.open(sent)]), .answer(1),
+        ]
+        try await withMock(script) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            var count = 0
+            for try await _ in try await db.stream(Self.query, as: String.self) {
+                count += 1
+                if count == 1000 {
+                    // What arrived by now is bounded; the server has 31 MB left to send.
+                    let buffered = db.core.state.withLock { $0.openStream?.bytes ?? 0 }
+                    #expect(buffered < RowStream.limit + 256 * 1024)
+                    #expect(!sent.isOpen)
+                }
+            }
+            #expect(count == 32_000)
+            await sent.opened()
+            try await expectNumber(1, db)
+        }
+    }
+
+    @Test func `an error in the middle of a stream ends it`() async throws {
+        let some = Self.rows(10, bytes: 10).dropLast(2)
+        try await withMock([
+            .expect(firstExecution), .send(some + [.errorResponse("22012"), .readyForQuery()]), .answer(1),
+        ]) { db, _ in
+            var count = 0
+            let error = await failure {
+                for try await _ in try await db.stream(Self.query, as: String.self) { count += 1 }
+            }
+            #expect(error?.code == .divisionByZero)
+            #expect(count == 10)
+            try await expectNumber(1, db)
+        }
+    }
+
+    @Test func `a statement that is refused is the stream's error`() async throws {
+        try await withMock([.expect(firstExecution), .send(.errorResponse("42P01"), .readyForQuery()), .answer(1)]) {
+            db, _ in
+            let error = await failure { for try await _ in try await db.stream(Self.query, as: String.self) {} }
+            #expect(error?.code == .undefinedTable)
+            try await expectNumber(1, db)
+        }
+    }
+
+    @Test func `a stream whose prepared statement the server lost fails, and the next one works`() async throws {
+        try await withMock([
+            .expect(firstExecution), .send(Self.rows(1, bytes: 1)), .expect(nextExecution),
+            .send(.errorResponse("26000"), .readyForQuery()), .expect(firstExecution), .send(Self.rows(2, bytes: 1)),
+        ]) { db, _ in
+            @Sendable func count() async throws -> Int {
+                var count = 0
+                for try await _ in try await db.stream(Self.query, as: String.self) { count += 1 }
+                return count
+            }
+            let first = try await count()
+            let error = await failure { try await count() }
+            let third = try await count()
+            #expect(first == 1)
+            #expect(error?.code == .invalidSqlStatementName)
+            #expect(third == 2)
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func `a connection that breaks in the middle of a stream is its error`(callersMayRead: Bool) async throws {
+        let some = Self.rows(10, bytes: 10).dropLast(2)
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .send(Array(some)), .close,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = callersMayRead })
+        let error = await failure { for try await _ in try await db.stream(Self.query, as: String.self) {} }
+        #expect(error?.code == .connectionLost)
+        #expect(error?.outcome == .unknown)
+        try await server.finish()
+    }
+
+    @Test(arguments: [true, false])
+    func `close ends a stream that waits for rows`(callersMayRead: Bool) async throws {
+        let some = Self.rows(10, bytes: 10).dropLast(2)
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .send(Array(some)), .receiveAll,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = callersMayRead })
+        let error = await failure {
+            var count = 0
+            for try await _ in try await db.stream(Self.query, as: String.self) {
+                count += 1
+                if count == 10 { db.close() }
+            }
+        }
+        #expect(error?.code == .connectionClosed)
+        await server.stop()
+    }
+
+    @Test(arguments: [true, false])
+    func `a cancelled consumer stops waiting, and the connection goes on`(callersMayRead: Bool) async throws {
+        let gate = Gate()
+        let waiting = Gate()
+        let (head, tail) = (Self.rows(10, bytes: 10).dropLast(2), Self.rows(10, bytes: 10).suffix(2))
+        try await withMock([
+            .expect(firstExecution), .send(Array(head)), .wait(for: gate), .send(Array(tail)), .answer(1),
+        ]) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            let consumer = Task {
+                var count = 0
+                for try await _ in try await db.stream(Self.query, as: String.self) {
+                    count += 1
+                    if count == 10 { waiting.open() }
+                }
+                return count
+            }
+            await waiting.opened()
+            consumer.cancel()
+            let error = await failure { try await consumer.value }
+            #expect(error?.code == .cancelled)
+            gate.open()
+            try await expectNumber(1, db)
+        }
+    }
+}
