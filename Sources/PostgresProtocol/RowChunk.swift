@@ -6,13 +6,12 @@ package final class RowChunk: @unchecked Sendable {
     /// Type byte, length word and column count of a DataRow.
     package static let rowHeaderSize = 7
 
-    package static let empty = RowChunk(capacity: 0)
-
     private let memory: UnsafeMutableRawPointer
     package let capacity: Int
     // Other modules read them through getters of this one: there the exclusivity checks that are not needed cannot be left out.
     @exclusivity(unchecked) private var bytes = 0
     @exclusivity(unchecked) private var rows = 0
+    @exclusivity(unchecked) private var storedColumns: (any AnyObject & Sendable)?
 
     package init(capacity: Int) {
         self.capacity = capacity
@@ -20,6 +19,12 @@ package final class RowChunk: @unchecked Sendable {
     }
 
     deinit { memory.deallocate() }
+
+    /// Where the driver puts what it knows of the columns, before the block is handed over.
+    package var columns: (any AnyObject & Sendable)? {
+        get { storedColumns }
+        set { storedColumns = newValue }
+    }
 
     /// Where the bytes begin; valid while the block is held.
     package var base: UnsafeRawPointer { UnsafeRawPointer(memory) }

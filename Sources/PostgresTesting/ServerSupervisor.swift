@@ -1,3 +1,4 @@
+import CPostgresSystem
 import Glibc
 import Synchronization
 

@@ -31,4 +31,4 @@ extension PostgresQuery {
     }
 }
 
-private let failureText = PostgresQuery.Text(unsafeSQL: "SELECT $1")
+private let failureText = PostgresQuery.Text(unsafeSQL: "-- not sent")

@@ -25,3 +25,21 @@ extension PostgresTable {
     /// - Throws: `unsupported` when the declaration has no `init:`.
     public init(row: PostgresRow) throws(PostgresError) { self = try Self.table.decode(row) }
 }
+
+extension PostgresTable where Self: Decodable {
+    /// Reads the columns of the declaration by name; without an `init:` in it, each property from the column of its own name.
+    public init(row: PostgresRow) throws(PostgresError) {
+        if Self.table.makesRows {
+            self = try Self.table.decode(row)
+        } else {
+            self = try DecodableRow<Self>(row: row).value
+        }
+    }
+}
+
+/// Reaches the default of `PostgresRowDecodable` for Decodable types, which that of `PostgresTable` hides.
+private struct DecodableRow<Value: Decodable>: Decodable, PostgresRowDecodable {
+    let value: Value
+
+    init(from decoder: any Decoder) throws { value = try Value(from: decoder) }
+}

@@ -7,7 +7,7 @@ public import Postgres
 public final class Table<Row>: Sendable {
     let layout: TableLayout<Row>
     /// The upsert without modifiers, its texts made once.
-    let upsert: UpsertDefinition<Row>
+    @usableFromInline let upsert: UpsertDefinition<Row>
     private let read: (@Sendable (PostgresRow) throws(PostgresError) -> Row)?
 
     /// The table's name, without its schema.
@@ -53,6 +53,8 @@ public final class Table<Row>: Sendable {
         upsert = UpsertDefinition(layout: layout, shape: UpsertShape())
         read = nil
     }
+
+    var makesRows: Bool { read != nil }
 
     func decode(_ row: PostgresRow) throws(PostgresError) -> Row {
         guard let read else {

@@ -20,10 +20,11 @@ public import Postgres
 ///
 /// A mistake in it (a property that is no column, nothing to update, no key) is thrown when it is run, before anything is sent.
 public struct Upsert<Row: PostgresTable, Output>: Sendable {
-    let rows: UpsertRows<Row>
-    let definition: UpsertDefinition<Row>
-    let output: UpsertOutput<Output>
+    @usableFromInline let rows: UpsertRows<Row>
+    @usableFromInline let definition: UpsertDefinition<Row>
+    @usableFromInline let output: UpsertOutput<Output>
 
+    @inlinable
     init(rows: UpsertRows<Row>, definition: UpsertDefinition<Row>, output: UpsertOutput<Output>) {
         self.rows = rows
         self.definition = definition
@@ -41,6 +42,7 @@ public struct Upsert<Row: PostgresTable, Output>: Sendable {
     }
 
     /// The same upsert with another row.
+    @inlinable
     public func callAsFunction(_ row: Row) -> Self { Self(rows: .one(row), definition: definition, output: output) }
 
     /// The same upsert with other rows, in one statement.
@@ -52,6 +54,7 @@ public struct Upsert<Row: PostgresTable, Output>: Sendable {
 }
 
 /// What an upsert holds of rows.
+@usableFromInline
 enum UpsertRows<Row: Sendable>: Sendable {
     case none
     case one(Row)

@@ -40,7 +40,7 @@ extension UpsertPlan {
                 hint: "upsert rows without a key apart, or do not ask for outcomes")
         }
 
-        let query = PostgresQuery(text, parameterCount: columns.count &+ constants.count) { encoder in
+        let query = PostgresQuery(text, parameterCount: parameterCount) { encoder in
             for position in columns.indices {
                 let element = elements[position]
                 encoder.appendParameter(of: PostgresType(oid: element.arrayOID)) {

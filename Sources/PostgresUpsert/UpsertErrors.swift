@@ -1,8 +1,9 @@
-import Postgres
+public import Postgres
 
 extension UpsertDefinition {
     /// The same error, with what it means for an upsert where the server's own words do not say it. They stay in
     /// `error.server`.
+    @usableFromInline @inline(never)
     func explain(_ error: PostgresError) -> PostgresError {
         guard let server = error.server else { return error }
         let table = "table \"\(layout.name)\""
@@ -26,7 +27,7 @@ extension UpsertDefinition {
                     "\(table): two rows of one statement have the same key for the server, though they were sent as"
                     + " different bytes",
                 hint: "as citext, numeric 1.0 and 1.00, or a collation that ignores case: merge such rows first")
-        case "0A000" where shape.wantsOutcomes && server.routine != "transformOnConflictClause":
+        case "0A000" where shape.wantsOutcomes && server.routine?.hasSuffix("getsysattr") == true:
             return error.with(
                 message: "\(table): what became of rows cannot be told on a partitioned table before PostgreSQL 18",
                 hint: "leave outcomes() out; returning(...) works")

@@ -115,10 +115,16 @@ extension Upsert {
         switch rows {
         case .none: throw .upsert("the upsert of table \"\(definition.layout.name)\" has no rows", hint: "upsert(row)")
         case .one(let row):
-            if let failure = plan.failure { throw failure }
-            return UpsertBatch(query: plan.query(row), order: nil)
+            return UpsertBatch(query: try plan.query(row), order: nil)
         case .many(let rows): return try plan.batch(rows)
         }
+    }
+
+    /// Nil when there is nothing to send.
+    @usableFromInline
+    func bindUnlessEmpty() throws(PostgresError) -> PostgresQuery? {
+        if case .many(let rows) = rows, rows.isEmpty, plan.failure == nil { return nil }
+        return try bind().query
     }
 
     /// The statement as a typed query, to join a pipeline.

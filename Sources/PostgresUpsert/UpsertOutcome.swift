@@ -45,12 +45,6 @@ public struct UpsertResult<Output>: RandomAccessCollection {
     public var endIndex: Int { rows.count }
     public subscript(position: Int) -> Output { rows[position] }
 
-    /// The result of an upsert of one row.
-    public func one() throws(PostgresError) -> Output {
-        guard rows.count == 1 else { throw wrongCount }
-        return rows[0]
-    }
-
     /// The returned columns of an upsert of one row, which must have been written.
     public func one<Returned>() throws(PostgresError) -> Returned where Output == Returned? {
         guard rows.count == 1 else { throw wrongCount }
@@ -60,7 +54,7 @@ public struct UpsertResult<Output>: RandomAccessCollection {
         return returned
     }
 
-    private var wrongCount: PostgresError {
+    fileprivate var wrongCount: PostgresError {
         PostgresError(code: .rowCount, message: "expected one row, got \(rows.count)", outcome: .succeeded)
     }
 }
@@ -80,6 +74,12 @@ extension UpsertOutcome: UpsertOutcomeReporting {
 extension UpsertedRow: UpsertOutcomeReporting {}
 
 extension UpsertResult where Output: UpsertOutcomeReporting {
+    /// The result of an upsert of one row.
+    public func one() throws(PostgresError) -> Output {
+        guard rows.count == 1 else { throw wrongCount }
+        return rows[0]
+    }
+
     /// What became of each row.
     public var outcomes: [UpsertOutcome] { rows.map { $0.outcome } }
 }
@@ -92,6 +92,7 @@ extension UpsertResult {
 }
 
 /// How an answer becomes what the caller asked for.
+@usableFromInline
 struct UpsertOutput<Output>: Sendable {
     /// From a row that was written. The outcome is nil when it was not asked for.
     let written: @Sendable (PostgresRow, UpsertOutcome?) throws(PostgresError) -> Output

@@ -22,8 +22,8 @@ struct UpsertStatement: Sendable {
 }
 
 /// How inserted is told from updated, below PostgreSQL 18 and on tables that are not partitioned: a row that was inserted has
-/// never been locked or deleted, so its `xmax` is 0; DO UPDATE leaves its own lock there.
-func insertedExpression() -> String { "(xmax = 0)" }
+/// never been locked or deleted, so its `xmax` is 0; DO UPDATE leaves its own lock there. DO NOTHING writes no others.
+func insertedExpression(_ action: UpsertShape.Action) -> String { action == .nothing ? "true" : "(xmax = 0)" }
 
 struct UpsertSQL<Row> {
     let layout: TableLayout<Row>
@@ -50,6 +50,14 @@ struct UpsertSQL<Row> {
         writer.sql = "\(writer.insertInto) VALUES (\((values + stamps).joined(separator: ", ")))"
         try writer.appendConflict()
         return writer.finishOrdered()
+    }
+
+    /// The same without a declaration; everything is quoted already.
+    static func keyed(
+        into table: String, names: [String], values: [String], key: String, assignments: [String]
+    ) -> String {
+        "INSERT INTO \(table) (\(names.joined(separator: ", "))) VALUES (\(values.joined(separator: ", ")))"
+            + " ON CONFLICT (\(key)) DO UPDATE SET \(assignments.joined(separator: ", "))"
     }
 
     /// `INSERT INTO "t" ("a", "b") SELECT * FROM unnest($1::text[], $2::int8[]) ON CONFLICT ...`: one text for every number of
@@ -89,7 +97,7 @@ struct UpsertSQL<Row> {
         try writer.appendConflict()
         let keys = key.enumerated().map { "\(layout.quotedColumns[$1]) AS k\($0 + 1)" }
         let returned = shape.returning.enumerated().map { "\(layout.quotedColumns[$1]) AS r\($0 + 1)" }
-        let inserted = shape.wantsOutcomes ? [insertedExpression() + " AS inserted"] : []
+        let inserted = shape.wantsOutcomes ? [insertedExpression(shape.action) + " AS inserted"] : []
         writer.sql += " RETURNING " + (keys + returned + inserted).joined(separator: ", ") + ") SELECT "
         let results = shape.returning.enumerated().map { "w.r\($0 + 1) AS \(layout.quotedColumns[$1])" }
         let facts =
@@ -243,7 +251,7 @@ struct UpsertSQL<Row> {
     private func finishOrdered() -> UpsertStatement {
         guard shape.returnsRows else { return UpsertStatement(sql: sql, constants: constants, answer: .count) }
         let columns = shape.returning.map { layout.quotedColumns[$0] }
-        let inserted = shape.wantsOutcomes ? [insertedExpression()] : []
+        let inserted = shape.wantsOutcomes ? [insertedExpression(shape.action)] : []
         return UpsertStatement(
             sql: sql + " RETURNING " + (columns + inserted).joined(separator: ", "), constants: constants,
             answer: .ordered)

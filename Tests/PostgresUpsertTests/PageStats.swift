@@ -7,6 +7,9 @@ struct PageStats: PostgresTable, Equatable {
     var hits: Int
     var fetchedAt: PostgresTimestamp?
 
+    /// No column.
+    var lengthOfPath: Int { path.count }
+
     static let table = Table<Self>("page_stats", init: Self.init(path:hits:fetchedAt:)) {
         Column("path", \.path, .primaryKey)
         Column("hits", \.hits)

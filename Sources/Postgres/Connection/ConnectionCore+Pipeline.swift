@@ -156,7 +156,11 @@ extension ConnectionCore {
                     }
                 case .queued(let number, let flush):
                     if flush { pump() }
-                    if progress.next >= items.count { settle(flight, waitBlocking(for: number)) } else { forget(number) }
+                    if progress.next >= items.count {
+                        settle(flight, waitBlocking(for: number))
+                    } else {
+                        forget(number)
+                    }
                 case .noRoom: break
                 }
             }
@@ -168,13 +172,19 @@ extension ConnectionCore {
     private func settle(_ flight: Flight, _ reply: Reply) {
         guard let error = reply.error else { return }
         // A cancelled flight is still in the hands of the reader; nothing of it may be touched.
-        if error.code == .cancelled { flight.isCancelled.store(true, ordering: .relaxed) } else { flight.fail(error, error.outcome) }
+        if error.code == .cancelled {
+            flight.isCancelled.store(true, ordering: .relaxed)
+        } else {
+            flight.fail(error, error.outcome)
+        }
     }
 
     /// A piece that nobody waits for on its own.
     private func forget(_ number: Int) {
         state.withLock { state in
-            if state.parked.removeValue(forKey: number) == nil { _ = state.queue.update(number) { $0.waiter = .abandoned } }
+            if state.parked.removeValue(forKey: number) == nil {
+                _ = state.queue.update(number) { $0.waiter = .abandoned }
+            }
         }
     }
 

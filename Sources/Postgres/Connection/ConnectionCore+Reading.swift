@@ -116,11 +116,14 @@ extension ConnectionCore {
     @inline(__always)
     private func finishHead(_ wanted: Int) -> Reply? {
         if case .none = head.collector, inbound.endedAsUsual {
-            var reply = Reply()
-            reply.rowCount = inbound.rowCount
-            reply.affected = inbound.affected
-            reply.columns = usualColumns()
-            reply.firstChunk = inbound.takeOnlyBlock()
+            let rowCount = inbound.rowCount
+            let affected = inbound.affected
+            var block = inbound.takeOnlyBlock()
+            if let columns = usualColumns() {
+                if block == nil { block = inbound.emptyBlock() }
+                if let block, block.columns !== columns { block.columns = columns }
+            }
+            let reply = Reply(block: block, rowCount: rowCount, affected: affected)
             return complete(reply, inbound.status, wanted)
         }
         let result = inbound.takeResult()
@@ -151,7 +154,8 @@ extension ConnectionCore {
         var hasRoomAgain = false
         let waiter = state.withLock { state -> InFlight.Waiter in
             let number = state.queue.nextNumber &- state.queue.count
-            guard let request = state.queue.popFirst() else { return .abandoned }
+            let queued = state.queue.removeFirst { request in request.waiter }
+            guard let queued else { return .abandoned }
             if let status { state.transactionStatus = status }
             hasRoomAgain = state.queue.count == ConnectionState.queueLimit / 2
             if state.queue.isEmpty {
@@ -162,11 +166,11 @@ extension ConnectionCore {
                 }
             }
             countReads(&state)
-            switch request.waiter {
+            switch queued {
             case .unclaimed, .cancelled:
                 if number == wanted { isWanted = true } else { state.parked[number] = reply }
                 return .abandoned
-            case .continuation, .thread, .abandoned: return request.waiter
+            case .continuation, .thread, .abandoned: return queued
             }
         }
         if hasRoomAgain { wakeForRoom() }
@@ -191,22 +195,18 @@ extension ConnectionCore {
 
     // MARK: Results
 
-    @inline(__always)
-    private func makeReply(_ result: consuming StatementResult, _ request: Request, _ formats: ResultFormats) -> Reply {
-        var reply = Reply()
-        reply.rowCount = result.rowCount
-        reply.affected = result.affected
-        if request.parts.contains(.parses) || result.isUnusual || !request.parts.contains(.syncs) {
-            settle(result, request, &reply)
-        }
+    private func makeReply(_ result: StatementResult, _ request: Request, _ formats: ResultFormats) -> Reply {
+        var columns: PostgresColumns?
         if let statement = request.statement {
             if let description = statement.description ?? result.description, description.columnCount > 0 {
-                reply.columns = columns(of: statement, description, formats)
+                columns = self.columns(of: statement, description, formats)
             }
         } else if let rows = result.description?.rowDescription {
-            reply.columns = PostgresColumns(rows, formats)
+            columns = PostgresColumns(rows, formats)
         }
-        reply.firstChunk = result.firstChunk
+        let blocks = (result.firstChunk.map { [$0] } ?? []) + result.moreChunks
+        var reply = Reply(blocks: blocks, columns: columns, rowCount: result.rowCount, affected: result.affected)
+        settle(result, request, &reply)
         return reply
     }
 
@@ -258,13 +258,7 @@ extension ConnectionCore {
                 outcome: result.tag != 0 ? .succeeded : .rejected,
                 sql: request.statement?.key.text)
         }
-        if failure != nil || !result.moreChunks.isEmpty || !request.parts.contains(.syncs)
-            || request.parts.contains(.simple)
-        {
-            reply.add(
-                chunks: result.moreChunks, error: failure, retry: again,
-                end: Reply.End(tag: result.tag, status: result.status))
-        }
+        reply.add(error: failure, retry: again, end: Reply.End(tag: result.tag, status: result.status))
         guard let statement = request.statement else { return }
         state.withLock { state in
             if request.parts.contains(.parses), statement.state == .pending {

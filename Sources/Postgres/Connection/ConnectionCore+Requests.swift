@@ -357,7 +357,8 @@ extension PostgresError {
     static func cancelled(_ outcome: Outcome) -> PostgresError {
         PostgresError(
             code: .cancelled,
-            message: outcome == .notSent ? "the task was cancelled before the statement was sent"
+            message: outcome == .notSent
+                ? "the task was cancelled before the statement was sent"
                 : "the task was cancelled while the statement was on its way; it runs to its end on the server",
             outcome: outcome)
     }

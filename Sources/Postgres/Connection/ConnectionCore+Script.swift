@@ -47,7 +47,8 @@ extension ConnectionCore {
         if let error = query.problem { throw error }
         guard query.parameterCount == 0 else {
             throw PostgresError(
-                code: .invalidArgument, message: "a script takes no parameters, and this one has \(query.parameterCount)",
+                code: .invalidArgument,
+                message: "a script takes no parameters, and this one has \(query.parameterCount)",
                 sql: query.sql, hint: "run the statements one by one, or in a pipeline")
         }
         return query.sql
@@ -116,7 +117,8 @@ extension ConnectionCore {
             prepared.withLock { $0 = statement }
             return try ConnectionCore.counted(&state, sql: query.sql) { state throws(EncodingError) in
                 parse
-                    ? try state.outbound.prepare(statement, into: &state.pending) : state.outbound.sync(into: &state.pending)
+                    ? try state.outbound.prepare(statement, into: &state.pending)
+                    : state.outbound.sync(into: &state.pending)
             }
         }
     }

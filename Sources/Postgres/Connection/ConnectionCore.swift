@@ -20,7 +20,7 @@ import Synchronization
 /// Safe to share: `state` is behind its lock; `inbound`, `head` and `lastColumns` belong to the reader, `outgoing` and
 /// `outgoingSent` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
-    let state: Mutex<ConnectionState>
+    let state: Lock<ConnectionState>
     let channel: ByteChannel
     let loop: EventLoop
     let server: ServerIdentity
@@ -66,10 +66,11 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.server = server
         callersMayRead = configuration.callerReadsBelowLatency > .zero
         var state = ConnectionState(
-            statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes)
+            statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes
+        )
         state.parameters = parameters
         state.policy.latencyLimit = configuration.callerReadsBelowLatency.clampedNanoseconds
-        self.state = Mutex(state)
+        self.state = Lock(state)
         // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
         // connection object that users hold closes this one when it goes away, and with that ends the registration.
         registration = try loop.register(self, descriptor: channel.socket.descriptor, holding: .strong)
@@ -104,7 +105,17 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             }
             if resume { pump() }
         }
+        if readiness.contains(.hangup) { takeRoleToSeeTheEnd() }
         if readiness.contains(.readable) { readOnLoop() }
+    }
+
+    /// The server closed a connection that nobody reads: what it said is read now, so that the next statement is told at once, and
+    /// that it was not sent.
+    private func takeRoleToSeeTheEnd() {
+        state.withLock { state in
+            guard state.reader == .nobody, state.closed == nil else { return }
+            state.reader = .loop
+        }
     }
 
     /// The end of a turn of the loop, after all tasks of the turn have queued theirs: everything leaves in one piece.
@@ -118,7 +129,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Takes the sender role if it is free and something is pending.
     func flush() {
         let take = state.withLock { state in
-            guard !state.sending, state.pending.count > 0 || channel.hasUnsentBytes, state.closed == nil else { return false }
+            guard !state.sending, state.pending.count > 0 || channel.hasUnsentBytes, state.closed == nil else {
+                return false
+            }
             takeSenderRole(&state)
             return true
         }
@@ -245,7 +258,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
         state.closed = reason
         // A sender that waits for the socket to be writable would wait for ever.
-        if state.wantsWrite || (state.sending && state.armed.contains(.writable) && role != .sender) { state.sending = false }
+        if state.wantsWrite || (state.sending && state.armed.contains(.writable) && role != .sender) {
+            state.sending = false
+        }
         state.wantsWrite = false
         if state.reader == .loop { state.reader = .nobody }
         if let registration { loop.deregister(registration, descriptor: channel.socket.descriptor) }

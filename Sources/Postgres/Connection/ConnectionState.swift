@@ -140,7 +140,8 @@ extension PostgresError {
         var hint: String?
         switch error {
         case .zeroByte(let field): message = "\(field) contains a NUL character, which PostgreSQL cannot take"
-        case .messageTooLong(let bytes): message = "the message would have \(bytes) bytes; the server takes less than 1 GiB"
+        case .messageTooLong(let bytes):
+            message = "the message would have \(bytes) bytes; the server takes less than 1 GiB"
         case .tooMany(let what, let count):
             message = "\(count) \(what); the protocol takes 65,535"
             hint = "pass an array: = ANY(\\(values)), or unnest"

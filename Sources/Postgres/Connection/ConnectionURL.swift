@@ -61,7 +61,11 @@ private struct URLParser {
             guard let end = hostPart.firstIndex(of: "]") else { throw refuse("an IPv6 address lacks its ]") }
             result.host = String(hostPart[hostPart.index(after: hostPart.startIndex)..<end])
             let after = hostPart[hostPart.index(after: end)...]
-            if after.hasPrefix(":") { try set(port: after.dropFirst()) } else if !after.isEmpty { throw refuse("text after ]") }
+            if after.hasPrefix(":") {
+                try set(port: after.dropFirst())
+            } else if !after.isEmpty {
+                throw refuse("text after ]")
+            }
             return
         }
         if let colon = hostPart.lastIndex(of: ":") {
@@ -73,7 +77,9 @@ private struct URLParser {
 
     private mutating func set(port: Substring) throws(PostgresError) {
         if port.isEmpty { return }
-        guard let number = Int(port), number >= 1, number <= 65535 else { throw refuse("the port is not a number from 1 to 65535") }
+        guard let number = Int(port), number >= 1, number <= 65535 else {
+            throw refuse("the port is not a number from 1 to 65535")
+        }
         result.port = number
     }
 
@@ -112,7 +118,9 @@ private struct URLParser {
                 bytes.append(byte)
                 continue
             }
-            guard let high = rest.popFirst().flatMap(URLParser.hexDigit), let low = rest.popFirst().flatMap(URLParser.hexDigit) else {
+            guard let high = rest.popFirst().flatMap(URLParser.hexDigit),
+                let low = rest.popFirst().flatMap(URLParser.hexDigit)
+            else {
                 throw refuse("\(what) holds a % that is not followed by two hexadecimal digits")
             }
             bytes.append(high << 4 | low)

@@ -138,7 +138,9 @@ struct Establishment: Sendable {
         options.parameters = [
             (name: "DateStyle", value: "ISO"), (name: "IntervalStyle", value: "postgres"),
         ]
-        if let name = configuration.applicationName { options.parameters.append((name: "application_name", value: name)) }
+        if let name = configuration.applicationName {
+            options.parameters.append((name: "application_name", value: name))
+        }
         for (name, value) in configuration.parameters.sorted(by: { $0.key < $1.key }) {
             options.parameters.append((name: name, value: value))
         }
@@ -201,8 +203,11 @@ struct Establishment: Sendable {
         case .refused(let report, let isVerified):
             let reported = PostgresError(report, outcome: .notSent, sql: nil)
             // Before it proved who it is, a server's text is only a claim (CVE-2024-10977).
-            return isVerified ? reported : reported.with(message: "\(report.message) (connecting to \(place) as \(configuration.user))")
-        case .protocolViolation, .notPostgreSQL, .serverTooOld, .invalidNegotiation, .versionNotSupported, .bytesAfterTLSAnswer:
+            return isVerified
+                ? reported
+                : reported.with(message: "\(report.message) (connecting to \(place) as \(configuration.user))")
+        case .protocolViolation, .notPostgreSQL, .serverTooOld, .invalidNegotiation, .versionNotSupported,
+            .bytesAfterTLSAnswer:
             return PostgresError(code: .brokenProtocol, message: "\(place): \(error)", underlying: error)
         case .tlsRequestFailed:
             return PostgresError(code: .tls, message: "\(place): \(error)", underlying: error)

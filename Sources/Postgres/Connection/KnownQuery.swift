@@ -43,7 +43,8 @@ final class KnownQuery: @unchecked Sendable {
     var key: StatementKey {
         StatementKey(
             sql: sql,
-            parameterTypes: typesStringsAsText ? declaredTypes.map { $0 == 0 ? PostgresType.text.oid : $0 } : declaredTypes)
+            parameterTypes: typesStringsAsText
+                ? declaredTypes.map { $0 == 0 ? PostgresType.text.oid : $0 } : declaredTypes)
     }
 
     /// Whether the server is left to infer the type of any parameter.

@@ -23,7 +23,9 @@ public final class PostgresBlockingConnection: Sendable {
     }
 
     /// As ``PostgresConnection/connect(_:)-(PostgresConfiguration)``.
-    public static func connect(_ configuration: PostgresConfiguration) throws(PostgresError) -> PostgresBlockingConnection {
+    public static func connect(_ configuration: PostgresConfiguration) throws(PostgresError)
+        -> PostgresBlockingConnection
+    {
         let loop = EventLoop.shared
         if loop.isCurrent {
             throw PostgresError(

@@ -93,7 +93,8 @@ extension PostgresConfiguration {
     }
 
     private var isLoopback: Bool {
-        host == "localhost" || host == "::1" || host == "[::1]" || (host.hasPrefix("127.") && host.allSatisfy { $0.isNumber || $0 == "." })
+        host == "localhost" || host == "::1" || host == "[::1]"
+            || (host.hasPrefix("127.") && host.allSatisfy { $0.isNumber || $0 == "." })
     }
 
     /// What can be said to be wrong before anything is tried.
@@ -109,7 +110,9 @@ extension PostgresConfiguration {
         for (name, value) in fields where value.utf8.contains(0) { throw refuse("\(name) contains a NUL character") }
         for (name, value) in parameters {
             if name.isEmpty { throw refuse("a run-time parameter has no name") }
-            if name.utf8.contains(0) || value.utf8.contains(0) { throw refuse("the parameter \(name) contains a NUL character") }
+            if name.utf8.contains(0) || value.utf8.contains(0) {
+                throw refuse("the parameter \(name) contains a NUL character")
+            }
         }
     }
 }

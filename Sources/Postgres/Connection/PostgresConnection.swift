@@ -28,7 +28,8 @@ public final class PostgresConnection: PostgresExecutor {
     ///
     /// - Throws: `cannotConnect`, `timedOut`, `tls`, `authentication`, `invalidConfiguration`, `cancelled`, `brokenProtocol` if
     ///   this is no PostgreSQL server, or what the server said: `invalidPassword` (28P01), `invalidCatalogName` (3D000), ...
-    public static func connect(_ configuration: PostgresConfiguration) async throws(PostgresError) -> PostgresConnection {
+    public static func connect(_ configuration: PostgresConfiguration) async throws(PostgresError) -> PostgresConnection
+    {
         PostgresConnection(core: try await Establishment(configuration, loop: .shared).connect())
     }
 

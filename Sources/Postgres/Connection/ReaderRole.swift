@@ -28,8 +28,9 @@ struct ReaderPolicy: Sendable {
     static let pollMicroseconds = 5000
     /// So many requests alone on the connection make the next one take the role from an armed loop.
     static let aloneBeforeReading = 4
-    /// Reading for oneself this long without a suspension gives other tasks of the pool a turn.
-    static let nanosecondsBeforeYield: UInt64 = 1_000_000
+    /// Reading for oneself this long without a suspension gives other tasks of the pool a turn: as long as one poll may take. A yield
+    /// costs a thread switch, so every millisecond would be felt.
+    static let nanosecondsBeforeYield: UInt64 = 5_000_000
 
     /// Above this average, callers suspend.
     var latencyLimit: UInt64 = 200_000

@@ -61,7 +61,8 @@ extension ConnectionCore {
                 stream.chunks = []
                 stream.error = PostgresError(
                     code: .resultTooLarge,
-                    message: "another request is waiting behind this stream, and the rest of its rows has more than \(stream.bound) bytes",
+                    message:
+                        "another request is waiting behind this stream, and the rest of its rows has more than \(stream.bound) bytes",
                     outcome: .succeeded,
                     hint: "use another connection for queries inside the loop, or raise maximumResultBytes")
             } else {

@@ -49,10 +49,12 @@ public struct PostgresQuery: Sendable {
         if header.pointee.bytes > 0x3FFF_0000 {
             return PostgresError(
                 code: .invalidArgument,
-                message: "the parameters have \(header.pointee.bytes) bytes; the server takes less than 1 GiB in a message")
+                message:
+                    "the parameters have \(header.pointee.bytes) bytes; the server takes less than 1 GiB in a message")
         }
         let hasZero =
-            header.pointee.finishedSQL?.utf8.contains(0) == true || header.pointee.texts.contains { $0.utf8.contains(0) }
+            header.pointee.finishedSQL?.utf8.contains(0) == true
+            || header.pointee.texts.contains { $0.utf8.contains(0) }
             || (0..<header.pointee.segments).contains {
                 let segment = storage.segmentBase[$0]
                 return segment.kind == .literal && PostgresQuery.literal(segment).contains(0)
@@ -168,7 +170,8 @@ extension PostgresEncoder {
         let texts = extras?.texts ?? []
         let shift = UInt(bitPattern: texts.count)
         if !header.texts.isEmpty {
-            extras = QueryExtras(texts: texts + header.texts, finishedSQL: extras?.finishedSQL, failure: extras?.failure)
+            extras = QueryExtras(
+                texts: texts + header.texts, finishedSQL: extras?.finishedSQL, failure: extras?.failure)
         }
         for index in 0..<header.segments {
             let segment = storage.segmentBase[index]

@@ -1,14 +1,13 @@
 import PostgresProtocol
 
-/// What came back for one statement. Small, because it is copied on the way to its caller; what is seldom there is out of line.
+/// What came back for one statement. Small, because it is copied on the way to its caller.
 @usableFromInline
 struct Reply: Sendable {
-    // Always a RowChunk and a More, which are Sendable; `nonisolated(unsafe)` because AnyObject is not. Users' code copies replies
-    // and cannot see those classes: a reference to just any object is copied directly, where one to a hidden class, or to a
-    // Sendable existential, needs run-time metadata.
-    nonisolated(unsafe) private var rows: AnyObject?
-    @usableFromInline var columns: PostgresColumns?
-    nonisolated(unsafe) private var more: AnyObject?
+    // A RowChunk, which knows its columns, or a Rare; both are Sendable, `nonisolated(unsafe)` because AnyObject is not. Users' code
+    // copies replies and cannot see those classes: one reference to just any object is copied directly, where references to
+    // hidden classes need run-time metadata.
+    nonisolated(unsafe) private var payload: AnyObject?
+    private var isRare = false
     @usableFromInline var rowCount = 0
     @usableFromInline var affected = 0
 
@@ -19,27 +18,6 @@ struct Reply: Sendable {
         case stringsAsText
     }
 
-    /// The first block of rows; apart, because there is seldom another.
-    var firstChunk: RowChunk? {
-        get { rows.map { unsafeDowncast($0, to: RowChunk.self) } }
-        set { rows = newValue }
-    }
-
-    /// Everything that a plain success does not have.
-    private final class More: Sendable {
-        let chunks: [RowChunk]
-        let error: PostgresError?
-        let retry: Retry
-        let end: End
-
-        init(chunks: [RowChunk], error: PostgresError?, retry: Retry, end: End) {
-            self.chunks = chunks
-            self.error = error
-            self.retry = retry
-            self.end = end
-        }
-    }
-
     /// How the statement ended.
     struct End: Sendable {
         /// The first eight bytes of the command tag.
@@ -48,34 +26,76 @@ struct Reply: Sendable {
         var status: TransactionStatus?
     }
 
+    /// Everything that a plain success does not have.
+    private final class Rare: Sendable {
+        let chunks: [RowChunk]
+        let columns: PostgresColumns?
+        let error: PostgresError?
+        let retry: Retry
+        let end: End
+
+        init(chunks: [RowChunk], columns: PostgresColumns?, error: PostgresError?, retry: Retry, end: End) {
+            self.chunks = chunks
+            self.columns = columns
+            self.error = error
+            self.retry = retry
+            self.end = end
+        }
+    }
+
     @usableFromInline
     init() {}
 
     @usableFromInline
-    init(error: PostgresError) { more = More(chunks: [], error: error, retry: .none, end: End()) }
+    init(error: PostgresError) { add(error: error) }
 
-    // Set by `init(error:)` and `add` only.
-    private var rare: More? { more.map { unsafeDowncast($0, to: More.self) } }
+    /// A plain success with rows of at most one block.
+    init(block: RowChunk?, rowCount: Int, affected: Int) {
+        payload = block
+        self.rowCount = rowCount
+        self.affected = affected
+    }
 
-    @usableFromInline var error: PostgresError? { rare?.error }
-    var moreChunks: [RowChunk] { rare?.chunks ?? [] }
-    var hasMoreChunks: Bool { more != nil }
+    init(blocks: [RowChunk], columns: PostgresColumns?, rowCount: Int, affected: Int) {
+        self.rowCount = rowCount
+        self.affected = affected
+        payload = Rare(chunks: blocks, columns: columns, error: nil, retry: .none, end: End())
+        isRare = true
+    }
+
+    private var rare: Rare? { isRare ? payload.map { unsafeDowncast($0, to: Rare.self) } : nil }
+    private var block: RowChunk? { isRare ? nil : payload.map { unsafeDowncast($0, to: RowChunk.self) } }
+
+    @usableFromInline var error: PostgresError? { isRare ? rare?.error : nil }
     var retry: Retry { rare?.retry ?? .none }
     var end: End { rare?.end ?? End() }
+    var chunks: [RowChunk] { rare?.chunks ?? block.map { [$0] } ?? [] }
+    @usableFromInline var columns: PostgresColumns? { rare?.columns ?? block?.columns as? PostgresColumns }
+
+    /// Adds what is seldom there.
+    mutating func add(error: PostgresError? = nil, retry: Retry = .none, end: End? = nil) {
+        let known = rare
+        payload = Rare(
+            chunks: chunks, columns: columns, error: error ?? known?.error,
+            retry: retry == .none ? known?.retry ?? .none : retry, end: end ?? known?.end ?? End())
+        isRare = true
+    }
 
     /// The only row, when there is just one; without a walk through the blocks.
     @usableFromInline var onlyRow: PostgresRow? {
-        guard rowCount == 1, let chunk = firstChunk, chunk.byteCount >= RowChunk.rowHeaderSize else { return nil }
+        guard !isRare else {
+            var cursor = RowCursor(self)
+            return error == nil && rowCount == 1 && cursor.advance() ? cursor.row : nil
+        }
+        guard rowCount == 1, let payload else { return nil }
+        let chunk = unsafeDowncast(payload, to: RowChunk.self)
+        guard chunk.byteCount >= RowChunk.rowHeaderSize, let columns = chunk.columns as? PostgresColumns else {
+            return nil
+        }
         return PostgresRow(
-            cells: chunk.base + RowChunk.rowHeaderSize, byteCount: chunk.byteCount &- RowChunk.rowHeaderSize, owner: chunk,
-            columns: columns ?? .none)
-    }
-
-    /// Adds what is seldom there.
-    mutating func add(chunks: [RowChunk] = [], error: PostgresError? = nil, retry: Retry = .none, end: End? = nil) {
-        more = More(
-            chunks: chunks.isEmpty ? moreChunks : chunks, error: error ?? self.error,
-            retry: retry == .none ? self.retry : retry, end: end ?? self.end)
+            cells: chunk.base + RowChunk.rowHeaderSize, byteCount: chunk.byteCount &- RowChunk.rowHeaderSize,
+            owner: chunk,
+            columns: columns)
     }
 }
 
@@ -84,11 +104,10 @@ struct Reply: Sendable {
 struct RowCursor: Sendable {
     @usableFromInline var row: PostgresRow
     // The rest of the current block, which `row.owner` keeps.
-    nonisolated(unsafe) var next: UnsafeRawPointer
-    nonisolated(unsafe) var end: UnsafeRawPointer
-    /// The other blocks; usually there are none.
-    private let more: Blocks?
-    private var chunkIndex = 0
+    nonisolated(unsafe) private var next: UnsafeRawPointer
+    nonisolated(unsafe) private var end: UnsafeRawPointer
+    private let blocks: Blocks
+    private var blockIndex = 0
 
     private final class Blocks: Sendable {
         let chunks: [RowChunk]
@@ -96,21 +115,21 @@ struct RowCursor: Sendable {
     }
 
     @usableFromInline
-    init(_ reply: Reply) {
-        let chunk = reply.firstChunk ?? RowChunk.empty
-        next = chunk.base
-        end = next + chunk.byteCount
-        row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: reply.columns ?? .none)
-        more = reply.hasMoreChunks ? Blocks(reply.moreChunks) : nil
-    }
+    init(_ reply: Reply) { self.init(reply.chunks, reply.columns ?? .none) }
 
     /// The rows of one block.
-    init(_ chunk: RowChunk, _ columns: PostgresColumns) {
-        next = chunk.base
-        end = next + chunk.byteCount
-        row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: columns)
-        more = nil
+    init(_ chunk: RowChunk, _ columns: PostgresColumns) { self.init([chunk], columns) }
+
+    private init(_ chunks: [RowChunk], _ columns: PostgresColumns) {
+        blocks = Blocks(chunks)
+        next = RowCursor.nowhere
+        end = next
+        row = PostgresRow(cells: next, byteCount: 0, owner: blocks, columns: columns)
     }
+
+    // Not read: both ends are here.
+    nonisolated(unsafe) private static let nowhere = UnsafeRawPointer(
+        UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8))
 
     /// Moves to the next row; false behind the last.
     ///
@@ -118,9 +137,9 @@ struct RowCursor: Sendable {
     @usableFromInline
     mutating func advance() -> Bool {
         while end - next < RowChunk.rowHeaderSize {
-            guard let more, chunkIndex < more.chunks.count else { return false }
-            let chunk = more.chunks[chunkIndex]
-            chunkIndex &+= 1
+            guard blockIndex < blocks.chunks.count else { return false }
+            let chunk = blocks.chunks[blockIndex]
+            blockIndex &+= 1
             next = chunk.base
             end = next + chunk.byteCount
             row = PostgresRow(cells: next, byteCount: 0, owner: chunk, columns: row.columns)

@@ -63,7 +63,9 @@ package struct Inbound: ~Copyable, Sendable {
     /// The block of the last reply; filled again if nobody holds it any more.
     private var spare: RowChunk?
 
-    package init(bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)) {
+    package init(
+        bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)
+    ) {
         buffer = ReceiveBuffer(capacity: bufferCapacity)
         self.limits = limits
     }
@@ -109,6 +111,13 @@ package struct Inbound: ~Copyable, Sendable {
         result.firstChunk = nil
         result.rowCount = 0
         result.rowBytes = 0
+        spare = chunk
+        return chunk
+    }
+
+    /// A block without rows: to tell the columns of an empty result.
+    package mutating func emptyBlock() -> RowChunk {
+        let chunk = recycledChunk(0) ?? RowChunk(capacity: 512)
         spare = chunk
         return chunk
     }
@@ -366,7 +375,9 @@ package struct Inbound: ~Copyable, Sendable {
         result.rowBytes = total
         result.rowCount &+= rows
         if result.firstChunk == nil {
-            let chunk = recycledChunk(bytes.count) ?? RowChunk(capacity: max(bytes.count, request.parts.contains(.streams) ? 32768 : 512))
+            let chunk =
+                recycledChunk(bytes.count)
+                ?? RowChunk(capacity: max(bytes.count, request.parts.contains(.streams) ? 32768 : 512))
             chunk.append(bytes, rows: rows)
             result.firstChunk = chunk
         } else if let chunk = result.moreChunks.last ?? result.firstChunk, chunk.room >= bytes.count {

@@ -1,0 +1,49 @@
+#pragma once
+// The work that is measured, done with libpq by the book: prepared statements, binary parameters and results, pipeline
+// mode, single-row mode. Connecting, preparing and building the rows are calls of their own, outside of what is timed.
+#include <stdbool.h>
+#include <stdint.h>
+
+/// A connection and what last went wrong on it. Functions that return bool have set its error when they return false.
+typedef struct libpq_arm libpq_arm;
+
+/// Never NULL unless memory is exhausted; look at the error.
+libpq_arm *libpq_arm_connect(const char *conninfo);
+void libpq_arm_close(libpq_arm *arm);
+/// NULL when nothing has gone wrong.
+const char *libpq_arm_error(const libpq_arm *arm);
+
+/// Such as 150018.
+int libpq_arm_version(void);
+/// Whether pipeline mode can queue a Sync without sending at once (PQsendPipelineSync, libpq 17).
+bool libpq_arm_queues_sync(void);
+
+bool libpq_arm_execute(libpq_arm *arm, const char *sql);
+bool libpq_arm_prepare(libpq_arm *arm, const char *name, const char *sql);
+
+/// Keys and jsonb values, ready made.
+typedef struct libpq_rows libpq_rows;
+libpq_rows *libpq_rows_new(int32_t capacity);
+bool libpq_rows_add(libpq_rows *rows, const char *key, const char *json);
+void libpq_rows_free(libpq_rows *rows);
+
+/// The rows as a text[] and a jsonb[] parameter, ready made.
+typedef struct libpq_arrays libpq_arrays;
+libpq_arrays *libpq_arrays_new(const libpq_rows *rows);
+void libpq_arrays_free(libpq_arrays *arrays);
+
+// Below, `latencies` is NULL or has room for `count` times in nanoseconds; row number i is taken modulo the rows.
+
+/// Statement "select" (int4) -> int4, one after the other; each answer is checked.
+bool libpq_arm_select(libpq_arm *arm, int32_t count, uint64_t *latencies);
+/// Statement "upsert" (key, data).
+bool libpq_arm_upsert(libpq_arm *arm, const libpq_rows *rows, int32_t count, uint64_t *latencies);
+/// Statement "exists" (key), then "update" or "insert" (key, data). A duplicate key is counted, not an error.
+bool libpq_arm_naive(
+    libpq_arm *arm, const libpq_rows *rows, int32_t count, uint64_t *latencies, int64_t *duplicate_keys);
+/// Statement "upsert" in pipeline mode, with a Sync after each or one for all.
+bool libpq_arm_pipeline(libpq_arm *arm, const libpq_rows *rows, int32_t count, bool sync_each);
+/// Statement "bulk" (text[], jsonb[]).
+bool libpq_arm_bulk(libpq_arm *arm, const libpq_arrays *arrays);
+/// Statement "rows" (int4) -> int4, int8, text, float8, timestamptz in single-row mode; every column is read.
+bool libpq_arm_read_rows(libpq_arm *arm, int32_t count, double *checksum);

@@ -1,0 +1,55 @@
+import ArgumentParser
+import Measurement
+
+/// The workloads done by libpq.
+struct LibPQWorkload {
+    private let server: WorkloadServer
+
+    init(_ server: WorkloadServer) { self.server = server }
+
+    func run(_ name: WorkloadCommand.Name, _ count: Int) throws -> Workload.Finished {
+        let libpq = try LibPQ(name == .w1t ? server.tcpURL : server.url, schema: nil)
+        let warmUp = Workload.warmUp(count)
+        var latencies: [UInt64] = []
+        switch name {
+        case .w1u, .w1t:
+            try libpq.select(warmUp)
+            let meter = Meter()
+            try libpq.select(count, latencies: &latencies)
+            return .init(operations: count, cost: meter.cost, latencies: latencies)
+        case .w2:
+            let rows = try LibPQ.Rows(StatsRow.rows(1000, keys: 10))
+            try libpq.upsert(rows, warmUp)
+            let meter = Meter()
+            try libpq.upsert(rows, count, latencies: &latencies)
+            return .init(operations: count, cost: meter.cost, latencies: latencies)
+        case .w3:
+            let rows = try LibPQ.Rows(StatsRow.rows(1000, keys: 10))
+            _ = try libpq.upsertNaively(rows, warmUp, latencies: &latencies)
+            latencies = []
+            let meter = Meter()
+            let duplicates = try libpq.upsertNaively(rows, count, latencies: &latencies)
+            return .init(
+                operations: count, cost: meter.cost, latencies: latencies, duplicateKeyErrors: duplicates)
+        case .w4sync, .w4one:
+            let rows = try LibPQ.Rows(StatsRow.rows(1000, keys: 1000))
+            try libpq.upsert(rows, 1)
+            let meter = Meter()
+            try libpq.pipeline(rows, count, syncEach: name == .w4sync)
+            return .init(operations: count, cost: meter.cost)
+        case .w5:
+            try libpq.readRows(1)
+            let meter = Meter()
+            try libpq.readRows(count)
+            return .init(operations: count, cost: meter.cost)
+        case .w7:
+            let arrays = try LibPQ.Arrays(StatsRow.rows(count, keys: count))
+            let meter = Meter()
+            for _ in 0..<5 { try libpq.bulkUpsert(arrays) }
+            return .init(operations: 5 * count, cost: meter.cost)
+        case .w1b, .w1a, .w1m, .w1g, .w1l, .w3b:
+            throw ValidationError(
+                "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5 and w7.")
+        }
+    }
+}

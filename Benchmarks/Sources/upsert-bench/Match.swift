@@ -1,0 +1,59 @@
+import Measurement
+
+/// The same work done by libpq and by this library in several ways, with the CPU time of each.
+struct Match {
+    struct Contender {
+        /// What the table calls it; nil for libpq.
+        let row: SpeedRow?
+        /// Operations in a round, by which its cost is divided.
+        let operations: Int
+        let work: () async throws -> Void
+    }
+
+    /// A line of the table: the ratio of CPU per operation to libpq's that is asked for.
+    struct SpeedRow {
+        let name: String
+        let limit: Double
+        let stretch: Double
+    }
+
+    let name: String
+    let unit: String
+    /// libpq first.
+    let contenders: [Contender]
+    let tidyUp: () async throws -> Void
+
+    init(
+        _ name: String, unit: String = "operation", tidyUp: @escaping () async throws -> Void = {},
+        _ contenders: [Contender]
+    ) {
+        self.name = name
+        self.unit = unit
+        self.tidyUp = tidyUp
+        self.contenders = contenders
+    }
+
+    /// Each round is of every contender, in an order that rotates.
+    ///
+    /// - Returns: the costs of the contenders, one a round, divided by their operations.
+    func run(rounds: Int) async throws -> [[Cost]] {
+        Progress.step("\(name): warm-up")
+        for contender in contenders { try await contender.work() }
+        var costs = contenders.map { _ in [Cost]() }
+        for round in 0..<rounds {
+            Progress.step("\(name): round \(round + 1) of \(rounds)")
+            try await tidyUp()
+            for offset in contenders.indices {
+                let index = (round + offset) % contenders.count
+                let contender = contenders[index]
+                let meter = Meter()
+                try await contender.work()
+                let cost = meter.cost
+                let count = Double(contender.operations)
+                costs[index].append(Cost(seconds: cost.seconds / count, cpuSeconds: cost.cpuSeconds / count))
+            }
+        }
+        Progress.note("\(name): done")
+        return costs
+    }
+}

@@ -1,0 +1,91 @@
+import Measurement
+import Postgres
+
+/// The table of ratios to libpq, libpq's own figures, and what is counted rather than timed.
+struct SpeedReport {
+    private var ratios = TextTable(
+        ["work", "cpu us", "libpq", "ratio (95 %)", "at most", "stretch", "verdict"], leading: [0, 6])
+    private var figures = TextTable(["libpq's own figures", "cpu us", "per second"])
+    private var counts = TextTable(["counted", "value", "asked", "verdict"], leading: [0, 3])
+
+    mutating func add(_ match: Match, _ costs: [[Cost]]) {
+        guard let libpq = costs.first else { return }
+        let libpqCPU = libpq.map { $0.cpuSeconds * 1e6 }
+        figures.add([
+            "\(match.name), per \(match.unit)", median(libpqCPU).formatted(3),
+            (1 / median(libpq.map(\.seconds))).formatted(0),
+        ])
+        for (contender, costs) in zip(match.contenders, costs) {
+            guard let row = contender.row else { continue }
+            let cpu = costs.map { $0.cpuSeconds * 1e6 }
+            guard let ratio = Ratio(cpu, over: libpqCPU) else { continue }
+            let verdict = ratio.median <= row.stretch ? "stretch" : ratio.median <= row.limit ? "met" : "NOT MET"
+            ratios.add([
+                row.name, median(cpu).formatted(3), median(libpqCPU).formatted(3), ratio.text,
+                row.limit.formatted(2), row.stretch.formatted(2), verdict,
+            ])
+        }
+        addSortShare(match, costs)
+    }
+
+    /// What sorting and looking for duplicates adds to a bulk upsert whose keys come in no order.
+    private mutating func addSortShare(_ match: Match, _ costs: [[Cost]]) {
+        let names = match.contenders.map(\.row?.name)
+        guard let ascending = names.firstIndex(of: "bulk upsert, keys ascending"),
+            let shuffled = names.firstIndex(of: "bulk upsert, keys in random order")
+        else { return }
+        let share = median(zip(costs[shuffled], costs[ascending]).map { ($0.cpuSeconds - $1.cpuSeconds) * 1e6 })
+        ratios.add(["  of it sort and duplicate check", share.formatted(3), "-", "-", "-", "-", "-"])
+    }
+
+    /// Round trips, system calls and duplicate keys, which no other load on the machine changes.
+    mutating func addCounts(_ server: BenchmarkServer, _ size: RoundSize) async throws {
+        let db = try await server.connect()
+        try await Selecting.asynchronously(db, 10)
+        let before = db.statistics
+        try await Selecting.asynchronously(db, size.selects)
+        let difference = db.statistics - before
+        let calls = Double(difference.systemCalls) / Double(size.selects)
+        add("system calls per sequential SELECT", calls.formatted(3), "at most 3", calls <= 3)
+
+        let repetitions = Repetitions(repetitions: 2, iterations: 10, warmUpIterations: 1)
+        let sequential = try await Scenario.sequential(server)
+        let trips = try await repetitions.run(sequential).map { tally in
+            Double(tally.roundTrips ?? 0) / Double(max(tally.tally.operations, 1))
+        }
+        add(
+            "round trips per operation, sequential: atomic / naive",
+            "\(trips[1].formatted(3)) / \(trips[0].formatted(3))", "1 / 2",
+            abs(trips[1] - 1) < 0.001 && abs(trips[0] - 2) < 0.001)
+
+        let concurrent = try await Scenario.concurrent(server, workers: 10)
+        let duplicates = try await repetitions.run(concurrent).map(\.tally.duplicateKeyErrors)
+        add(
+            "duplicate-key errors, concurrent: atomic / naive", "\(duplicates[1]) / \(duplicates[0])",
+            "0 / more than 0",
+            duplicates[1] == 0 && duplicates[0] > 0)
+    }
+
+    private mutating func add(_ name: String, _ value: String, _ asked: String, _ isMet: Bool) {
+        counts.add([name, value, asked, isMet ? "met" : "NOT MET"])
+    }
+
+    func text(server: String, rounds: Int) -> String {
+        let sends =
+            LibPQ.queuesSync
+            ? "queues a pipeline's Syncs (PQsendPipelineSync)"
+            : "sends once for each statement of a pipeline with a Sync each (PQpipelineSync; libpq 17 need not)"
+        return """
+            PostgreSQL \(server), libpq \(LibPQ.version), which \(sends).
+            \(rounds) interleaved rounds. CPU is user and system time of this process, per operation or row; the ratio is \
+            the median of the rounds' ratios.
+
+            \(ratios)
+
+            \(figures)
+
+            \(counts)
+            Instructions and allocations: Benchmarks/counts.
+            """
+    }
+}

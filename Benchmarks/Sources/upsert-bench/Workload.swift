@@ -1,0 +1,142 @@
+import ArgumentParser
+import Measurement
+import Postgres
+import PostgresUpsert
+
+/// The workloads done by this library.
+struct Workload: Sendable {
+    /// What was done in the timed part.
+    struct Finished: Sendable {
+        var operations: Int
+        var cost: Cost
+        var latencies: [UInt64] = []
+        var duplicateKeyErrors: Int?
+    }
+
+    private let server: WorkloadServer
+
+    init(_ server: WorkloadServer) { self.server = server }
+
+    static func warmUp(_ count: Int) -> Int { min(count, 500) }
+
+    func run(_ name: WorkloadCommand.Name, _ count: Int) async throws -> Finished {
+        if name == .w3b { return try await concurrently(rounds: count) }
+        let db = try await PostgresConnection.connect(name == .w1t ? server.tcpURL : server.url)
+        defer { db.close() }
+        switch name {
+        case .w1u, .w1t: return try await select(db, count)
+        case .w1a: return try await Caller().select(self, db, count)
+        case .w1m: return try await selectOnMainActor(db, count)
+        case .w1g: return try await inTasks(db, count) { try await Selecting.inTasks(db, $0) }
+        case .w1l: return try await inTasks(db, count) { try await Selecting.inTasksOnTheLoop(db, $0) }
+        case .w2: return try await each(count) { (row) throws(PostgresError) in try await db.upsert(row) }
+        case .w3: return try await each(count) { (row) throws(PostgresError) in try await db.upsertNaively(row) }
+        case .w4sync: return try await pipeline(db, count, .isolated)
+        case .w4one: return try await pipeline(db, count, .atomic)
+        case .w5:
+            try await Reading.rows(db, 1)
+            let meter = Meter()
+            try await Reading.rows(db, count)
+            return Finished(operations: count, cost: meter.cost)
+        case .w7: return try await bulk(db, count)
+        case .w1b, .w3b: throw ValidationError("\(name) is not of this kind.")
+        }
+    }
+
+    private func select(_ db: PostgresConnection, _ count: Int) async throws -> Finished {
+        try await Selecting.asynchronously(db, Self.warmUp(count))
+        var latencies = [UInt64](repeating: 0, count: count)
+        let meter = Meter()
+        try await Selecting.asynchronously(db, &latencies)
+        return Finished(operations: count, cost: meter.cost, latencies: latencies)
+    }
+
+    private actor Caller {
+        func select(_ workload: Workload, _ db: PostgresConnection, _ count: Int) async throws -> Finished {
+            try await workload.select(db, count)
+        }
+    }
+
+    @MainActor
+    private func selectOnMainActor(_ db: PostgresConnection, _ count: Int) async throws -> Finished {
+        try await select(db, count)
+    }
+
+    /// On the calling thread.
+    func selectBlocking(_ count: Int) throws -> Finished {
+        let db = try PostgresBlockingConnection.connect(server.url)
+        defer { db.close() }
+        try Selecting.blocking(db, Self.warmUp(count))
+        var latencies = [UInt64](repeating: 0, count: count)
+        let meter = Meter()
+        try Selecting.blocking(db, &latencies)
+        return Finished(operations: count, cost: meter.cost, latencies: latencies)
+    }
+
+    private func inTasks(
+        _ db: PostgresConnection, _ count: Int, _ work: (Int) async throws -> Void
+    ) async throws -> Finished {
+        try await work(min(count, 1000))
+        let meter = Meter()
+        try await work(count)
+        return Finished(operations: count, cost: meter.cost)
+    }
+
+    private func each(
+        _ count: Int, _ operation: (StatsRow) async throws(PostgresError) -> Void
+    ) async throws -> Finished {
+        let rows = StatsRow.rows(1000, keys: 10)
+        for number in 0..<Self.warmUp(count) { try await operation(rows[number % rows.count]) }
+        var latencies: [UInt64] = []
+        latencies.reserveCapacity(count)
+        let meter = Meter()
+        for number in 0..<count {
+            let start = monotonicNanoseconds()
+            try await operation(rows[number % rows.count])
+            latencies.append(monotonicNanoseconds() &- start)
+        }
+        return Finished(operations: count, cost: meter.cost, latencies: latencies)
+    }
+
+    private func pipeline(
+        _ db: PostgresConnection, _ count: Int, _ sync: PostgresPipeline.Sync
+    ) async throws -> Finished {
+        let rows = StatsRow.rows(1000, keys: 1000)
+        func flight(_ count: Int) async throws {
+            var pipeline = PostgresPipeline(sync)
+            pipeline.reserveCapacity(count)
+            for number in 0..<count { pipeline.add(rows[number % rows.count].upsertQuery) }
+            try await db.run(pipeline).check()
+        }
+        try await flight(1)
+        let meter = Meter()
+        try await flight(count)
+        return Finished(operations: count, cost: meter.cost)
+    }
+
+    private func bulk(_ db: PostgresConnection, _ count: Int) async throws -> Finished {
+        let rows = StatsRow.rows(count, keys: count)
+        try await db.upsert(rows.prefix(2))
+        let meter = Meter()
+        for _ in 0..<5 { try await db.upsert(rows) }
+        return Finished(operations: 5 * count, cost: meter.cost)
+    }
+
+    /// Ten connections that come to the same five keys together, in each round on an empty table.
+    private func concurrently(rounds: Int) async throws -> Finished {
+        let keeper = try await PostgresConnection.connect(server.url)
+        var connections: [PostgresConnection] = []
+        for _ in 0..<10 { connections.append(try await PostgresConnection.connect(server.url)) }
+        let rows = StatsRow.rows(5, keys: 5)
+        var total = Tally()
+        let meter = Meter()
+        for _ in 0..<rounds {
+            try await keeper.execute("TRUNCATE stats")
+            total += await Scenario.together(connections, parts: connections.map { _ in rows }) {
+                (db, row) throws(PostgresError) in try await db.upsertNaively(row)
+            }
+        }
+        if let error = total.unexpected { throw error }
+        return Finished(operations: total.operations, cost: meter.cost, duplicateKeyErrors: total.duplicateKeyErrors)
+    }
+}

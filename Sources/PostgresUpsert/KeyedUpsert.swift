@@ -1,0 +1,71 @@
+public import Postgres
+
+extension PostgresExecutor {
+    /// One key, some data: without a declaration of the table.
+    ///
+    /// ```swift
+    /// try await db.upsert(into: "strava_stats", key: ("stats_type", "totals"), set: ("data", json))
+    /// // INSERT INTO "strava_stats" ("stats_type", "data", "fetched_at") VALUES ($1, $2, now())
+    /// // ON CONFLICT ("stats_type") DO UPDATE SET "data" = EXCLUDED."data", "fetched_at" = now()
+    /// ```
+    /// - Parameters:
+    ///   - table: the table's name, without quotes.
+    ///   - key: the column that rows conflict by, which needs a unique index, and its value.
+    ///   - values: columns and their values, at least one unless there is a column to touch.
+    ///   - touch: the column that is set to `now()` on insert and on update; nil for none.
+    /// - Returns: how many rows were written, by the command tag.
+    @discardableResult
+    public func upsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
+        into table: String, key: (String, Key), set values: repeat (String, each Value), touch: String? = "fetched_at"
+    ) async throws(PostgresError) -> Int {
+        try await execute(try keyedUpsert(into: table, key: key, set: repeat each values, touch: touch))
+    }
+}
+
+/// See `upsert(into:key:set:touch:)`.
+func keyedUpsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
+    into table: String, key: (String, Key), set values: repeat (String, each Value), touch: String?
+) throws(PostgresError) -> PostgresQuery {
+    // The names, each behind a byte that UTF-8 does not know, are what the text depends on.
+    var names: TextCache.Key = []
+    names.reserveCapacity(64)
+    func add(_ name: String) {
+        names.append(0xFF)
+        names.append(contentsOf: name.utf8)
+    }
+    add(table)
+    add(key.0)
+    var count = 1
+    for value in repeat each values {
+        add(value.0)
+        count += 1
+    }
+    if let touch {
+        names.append(0xFE)
+        add(touch)
+    }
+    let text = try TextCache.shared.text(names) { () throws(PostgresError) -> String in
+        var columns: [String] = []
+        for value in repeat each values { columns.append(value.0) }
+        return try keyedUpsertSQL(into: table, key: key.0, set: columns, touch: touch)
+    }
+    return PostgresQuery(text, parameterCount: count) { encoder in
+        encoder.appendParameter(key.1)
+        for value in repeat each values { encoder.appendParameter(value.1) }
+    }
+}
+
+private func keyedUpsertSQL(
+    into table: String, key: String, set columns: [String], touch: String?
+) throws(PostgresError) -> String {
+    for name in [table, key] + columns + (touch.map { [$0] } ?? []) {
+        if let error = checkIdentifier(name) { throw error }
+    }
+    if columns.isEmpty, touch == nil { throw .upsert("the upsert into table \"\(table)\" has nothing to update") }
+    let parameters = (1...columns.count + 1).map { "$\($0)" } + (touch == nil ? [] : ["now()"])
+    let names = ([key] + columns + (touch.map { [$0] } ?? [])).map(quoted)
+    let assignments =
+        columns.map { "\(quoted($0)) = EXCLUDED.\(quoted($0))" } + (touch.map { ["\(quoted($0)) = now()"] } ?? [])
+    return UpsertSQL<Never>.keyed(
+        into: quoted(table), names: names, values: parameters, key: quoted(key), assignments: assignments)
+}
