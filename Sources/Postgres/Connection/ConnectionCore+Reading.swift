@@ -130,7 +130,7 @@ extension ConnectionCore {
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
         let status = result.status
         let reply = makeReply(result, inbound.request, head.formats)
-        if case .stream(let stream) = head.collector { stream.finish(reply.error, core: self) }
+        if case .stream(let stream) = head.collector { stream.finish(reply, core: self) }
         return complete(reply, status, wanted)
     }
 
@@ -261,6 +261,11 @@ extension ConnectionCore {
         reply.add(error: failure, retry: again, end: Reply.End(tag: result.tag, status: result.status))
         guard let statement = request.statement else { return }
         state.withLock { state in
+            if request.parts.contains(.parses), case .aborted = result.failure {
+                // Its Close messages were skipped with it.
+                state.outbound.statements.putBack(statement.closing)
+            }
+            statement.closing = []
             if request.parts.contains(.parses), statement.state == .pending {
                 if result.isParsed, let description = result.description {
                     statement.description = description

@@ -250,7 +250,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             closeDescriptorIfUnused(&state)
             return cause
         }
-        for stream in streams { stream.finish(cause.with(outcome: .unknown), core: self) }
+        for stream in streams { stream.finish(Reply(error: cause.with(outcome: .unknown)), core: self) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
     }

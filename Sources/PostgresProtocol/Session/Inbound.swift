@@ -165,13 +165,18 @@ package struct Inbound: ~Copyable, Sendable {
             let base = buffer.base
             let tag = base.load(as: UInt8.self)
             if tag == UInt8(ascii: "D"), phase == .rows || phase == .simpleRows {
+                if case .copy = result.failure { throw unexpected(tag) }
                 guard try readRows() else { return .needsBytes }
                 if request.parts.contains(.streams), result.firstChunk != nil { return .rows }
                 continue
             }
             let length = Int32(bigEndian: base.loadUnaligned(fromByteOffset: 1, as: Int32.self))
             let size = try MessageFramer.judge(tag: tag, length: length, limits: limits)
-            guard available >= size else { return .needsBytes }
+            guard available >= size else {
+                // What cannot be legal is not waited for, nor kept.
+                guard phase == .idle || mayCome(tag) else { throw unexpected(tag) }
+                return .needsBytes
+            }
             let body = UnsafeRawBufferPointer(start: base + 5, count: size &- 5)
             if let event = try readAsynchronous(tag, body) {
                 buffer.consume(size)
@@ -183,6 +188,25 @@ package struct Inbound: ~Copyable, Sendable {
             buffer.consume(size)
             messageCount &+= 1
             if let event { return event }
+        }
+    }
+
+    /// Whether a message of this type can be legal now, judged before its body is there. `read` judges again, and more closely.
+    private func mayCome(_ tag: UInt8) -> Bool {
+        switch UnicodeScalar(tag) {
+        case "N", "A", "S", "E": return true
+        case "Z": return phase == .syncing || phase == .skipping || phase == .simple
+        case "3": return phase == .closing
+        case "1": return phase == .parsing
+        case "t": return phase == .describingParameters
+        case "n": return phase == .describingRows
+        case "T": return phase == .describingRows || phase == .simple
+        case "2": return phase == .binding
+        case "D": return phase == .rows || phase == .simpleRows
+        case "C": return phase == .rows || phase == .simple || phase == .simpleRows
+        case "I": return phase == .rows || phase == .simple
+        case "G", "H", "d", "c": return phase == .rows || phase == .simple
+        default: return false
         }
     }
 
