@@ -154,7 +154,8 @@ extension ConnectionCore {
         var hasRoomAgain = false
         let waiter = state.withLock { state -> InFlight.Waiter in
             let number = state.queue.nextNumber &- state.queue.count
-            guard let request = state.queue.popFirst() else { return .abandoned }
+            let queued = state.queue.removeFirst { request in request.waiter }
+            guard let queued else { return .abandoned }
             if let status { state.transactionStatus = status }
             hasRoomAgain = state.queue.count == ConnectionState.queueLimit / 2
             if state.queue.isEmpty {
@@ -165,11 +166,11 @@ extension ConnectionCore {
                 }
             }
             countReads(&state)
-            switch request.waiter {
+            switch queued {
             case .unclaimed, .cancelled:
                 if number == wanted { isWanted = true } else { state.parked[number] = reply }
                 return .abandoned
-            case .continuation, .thread, .abandoned: return request.waiter
+            case .continuation, .thread, .abandoned: return queued
             }
         }
         if hasRoomAgain { wakeForRoom() }

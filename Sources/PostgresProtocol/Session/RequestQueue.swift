@@ -47,6 +47,17 @@ public struct RequestQueue<Element>: ~Copyable {
         return element
     }
 
+    /// Takes the oldest out and leaves it where it is until `body` has seen it: elements are large, and only a part is wanted.
+    @inlinable @inline(__always)
+    public mutating func removeFirst<Result>(_ body: (borrowing Element) -> Result) -> Result? {
+        guard head != tail else { return nil }
+        let slot = slots + (head & mask)
+        let result = body(slot.pointee)
+        slot.deinitialize(count: 1)
+        head &+= 1
+        return result
+    }
+
     @inlinable @inline(__always)
     public var first: Element? { head == tail ? nil : slots[head & mask] }
 
