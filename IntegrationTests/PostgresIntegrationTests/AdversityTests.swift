@@ -279,7 +279,7 @@ struct AdversityTests {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
                 for number in 0..<500 {
-                    try await other.query("SELECT pg_notify(\(channel), \("message \(number)"))").all()
+                    try await other.execute("SELECT pg_notify(\(channel), \("message \(number)"))")
                 }
             }
             for _ in 0..<4 { group.addTask { for _ in 0..<250 { try await expectUsable(db) } } }

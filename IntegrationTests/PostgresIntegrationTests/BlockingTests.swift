@@ -84,12 +84,13 @@ struct BlockingTests {
             }
             try await group.waitForAll()
         }
-        #expect(try await onThread { try db.query("SELECT 7", as: Int.self).one() } == 7)
+        let last = try await onThread { try db.query("SELECT 7", as: Int.self).one() }
+        #expect(last == 7)
         db.close()
     }
 
     @Test func errorsAreTypedAndLeaveTheConnectionUsable() async throws {
-        try await blocking { db in
+        try await blocking { db throws in
             do throws(PostgresError) {
                 try db.execute("SELEKT")
                 Issue.record("no error")
@@ -110,7 +111,9 @@ struct BlockingTests {
             let text = String(repeating: "b", count: 10_000)
             for sync in [PostgresPipeline.Sync.isolated, .atomic] {
                 var pipeline = PostgresPipeline(sync)
-                let tickets = (0..<2000).map { pipeline.add(PostgresQuery("SELECT \($0), \(text)").as((Int, String).self)) }
+                let tickets = (0..<2000).map {
+                    pipeline.add(PostgresQuery("SELECT \($0), \(text)").as((Int, String).self))
+                }
                 let results = try db.run(pipeline)
                 #expect(try results[tickets[1999]].one().0 == 1999)
                 try results.check()
@@ -119,7 +122,7 @@ struct BlockingTests {
     }
 
     @Test func aStreamThatIsLeftAndAQueryInsideTheLoop() async throws {
-        try await blocking { db in
+        try await blocking { db throws in
             var sum = 0
             do {
                 var rows = try db.stream(PostgresQuery("SELECT generate_series(1, 100000)::int8").as(Int.self))

@@ -27,8 +27,10 @@ struct CodecRoundTripTests {
             let literals = try await db.query("SELECT \(unsafeSQL: literal)", as: Value.self).one()
             #expect(literals == value, sourceLocation: sourceLocation)
 
-            let null = try await db.query("SELECT NULL\(unsafeSQL: sql), \(Value?.none)\(unsafeSQL: sql)", as: (Value?, Value?).self)
-                .one()
+            let null = try await db.query(
+                "SELECT NULL\(unsafeSQL: sql), \(Value?.none)\(unsafeSQL: sql)", as: (Value?, Value?).self
+            )
+            .one()
             #expect(null.0 == nil && null.1 == nil, sourceLocation: sourceLocation)
         }
         let list = values.map(\.0)
@@ -81,7 +83,8 @@ struct CodecRoundTripTests {
     @Test(arguments: ["text", "varchar", "bpchar", "name"])
     func strings(_ type: String) async throws {
         let texts = [
-            "", "x", "it's \"quoted\" \\ {a,b}", "NULL", "null", "Ännchen \u{1F9D1}\u{200D}\u{1F680} e\u{301}", "a\nb\tc",
+            "", "x", "it's \"quoted\" \\ {a,b}", "NULL", "null", "Ännchen \u{1F9D1}\u{200D}\u{1F680} e\u{301}",
+            "a\nb\tc",
         ]
         try await check(texts.map { ($0, text: $0) }, type)
     }
@@ -160,8 +163,10 @@ struct CodecRoundTripTests {
             "SELECT \(PostgresJSON(document))\(unsafeSQL: sql)", as: PostgresJSON<Document>.self
         ).one()
         #expect(back.value == document)
-        let text = try await db.query("SELECT \(PostgresJSONText("[1, 2]"))\(unsafeSQL: sql)", as: PostgresJSONText.self)
-            .one()
+        let text = try await db.query(
+            "SELECT \(PostgresJSONText("[1, 2]"))\(unsafeSQL: sql)", as: PostgresJSONText.self
+        )
+        .one()
         #expect(text.text == "[1, 2]")
         let list = try await db.query(
             "SELECT \([PostgresJSON(document), nil])\(unsafeSQL: sql)[]", as: [PostgresJSON<Document>?].self

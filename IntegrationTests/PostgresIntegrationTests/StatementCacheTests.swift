@@ -56,7 +56,8 @@ struct StatementCacheTests {
     @Test func theLeastRecentlyUsedStatementsGo() async throws {
         let db = try await connect { $0.statementCacheCapacity = 4 }
         for number in 0..<40 {
-            let got = try await db.query("SELECT \(unsafeSQL: "\(number)")::int8, \(1)::int8", as: (Int, Int).self).one()
+            let got = try await db.query("SELECT \(unsafeSQL: "\(number)")::int8, \(1)::int8", as: (Int, Int).self)
+                .one()
             #expect(got.0 == number)
             // Used again and again, so it stays.
             try await expectUsable(db)

@@ -101,7 +101,10 @@ struct TLSTests {
 
     @Test(arguments: ["localhost", "127.0.0.1"])
     func namesAndAddressesOfTheCertificateAreVerified(_ host: String) async throws {
-        let db = try await connect(host: host) { $0.sslmode = .verifyFull; $0.sslrootcert = $1.rootCertificateFile }
+        let db = try await connect(host: host) {
+            $0.sslmode = .verifyFull
+            $0.sslrootcert = $1.rootCertificateFile
+        }
         try await expectUsable(db)
     }
 
