@@ -99,7 +99,6 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 state.wantsWrite = false
                 // The loop goes on as the sender: what is left of the buffer counts as sent again.
                 state.sentBytes &+= outgoing.count &- outgoingSent
-                state.sentBytes &+= outgoing.count &- outgoingSent
                 arm(&state)
                 return true
             }

@@ -1,0 +1,299 @@
+import Postgres
+import PostgresTesting
+import Testing
+
+/// Sessions and servers that end, and statements that a query cannot run.
+@Suite(
+    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+struct AdversityTests {
+    private func terminate(_ db: PostgresConnection) async throws {
+        let pid = try #require(db.backendProcessID)
+        let server = try await PostgresEphemeralServer.shared()
+        try await server.runSQL("SELECT pg_terminate_backend(\(pid), 10000)")
+    }
+
+    // MARK: Sessions that end
+
+    @Test(arguments: PostgresEphemeralServer.Address.allCases, [0, 1, 20])
+    func anIdleSessionThatIsTerminatedSaysWhy(
+        _ address: PostgresEphemeralServer.Address, _ queriesBefore: Int
+    ) async throws {
+        let db = try await connect(over: address)
+        for _ in 0..<queriesBefore { try await expectUsable(db) }
+        try await terminate(db)
+        let error = await failure { try await db.execute("SELECT 1") }
+        #expect(error?.code == .adminShutdown)
+        #expect(error?.server?.severity == "FATAL")
+        #expect(error?.outcome == .notSent || error?.outcome == .unknown)
+        #expect(db.isClosed)
+        let next = await failure { try await db.execute("SELECT 1") }
+        #expect(next?.code == .adminShutdown)
+        #expect(next?.outcome == .notSent)
+    }
+
+    @Test(arguments: PostgresEphemeralServer.Address.allCases)
+    func aBusySessionThatIsTerminatedAnswersEverybody(_ address: PostgresEphemeralServer.Address) async throws {
+        let db = try await connect(over: address)
+        try await withThrowingTaskGroup(of: PostgresError?.self) { group in
+            for _ in 0..<20 { group.addTask { await failure { try await db.execute("SELECT pg_sleep(60)") } } }
+            try await waitUntilAsleep(db, PostgresEphemeralServer.shared())
+            try await terminate(db)
+            var count = 0
+            for try await error in group {
+                count += 1
+                #expect(error?.code == .adminShutdown)
+                #expect(error?.outcome == .unknown || error?.outcome == .rejected)
+            }
+            #expect(count == 20)
+        }
+        #expect(db.isClosed)
+    }
+
+    @Test func aTransactionThatIsTerminatedIsNoSuccess() async throws {
+        let db = try await connect()
+        let table = uniqueName("terminated")
+        try await db.execute("CREATE TABLE \(identifier: table) (n int)")
+        var pipeline = PostgresPipeline(.atomic)
+        pipeline.add("INSERT INTO \(identifier: table) VALUES (1)")
+        pipeline.add("SELECT pg_terminate_backend(pg_backend_pid())")
+        pipeline.add("INSERT INTO \(identifier: table) VALUES (2)")
+        let results = try await db.run(pipeline)
+        #expect(results.errors.allSatisfy { $0?.code == .adminShutdown })
+        #expect(results.errors.allSatisfy { $0?.outcome != .succeeded && $0?.outcome != .notSent })
+        let other = try await connect()
+        #expect(try await other.query("SELECT count(*) FROM \(identifier: table)", as: Int.self).one() == 0)
+    }
+
+    private func waitUntilAsleep(_ db: PostgresConnection, _ server: PostgresEphemeralServer) async throws {
+        let pid = try #require(db.backendProcessID)
+        try await eventually("asleep") {
+            try await server.runSQL("SELECT wait_event FROM pg_stat_activity WHERE pid = \(pid)") == "PgSleep"
+        }
+    }
+
+    // MARK: Servers that end
+
+    enum ServerEnd: Sendable, CaseIterable {
+        case kill, immediate, fast
+    }
+
+    @Test(arguments: ServerEnd.allCases)
+    func everyWaiterIsAnsweredWhenTheServerEnds(_ end: ServerEnd) async throws {
+        try await PostgresEphemeralServer.withServer { server in
+            let configuration = try PostgresConfiguration(url: server.connectionURL())
+            let db = try await PostgresConnection.connect(configuration)
+            let idle = try await PostgresConnection.connect(configuration)
+            let streaming = try await PostgresConnection.connect(configuration)
+            var rows = try await streaming.stream(
+                "SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000) i", as: (Int, String).self
+            ).makeAsyncIterator()
+            _ = try await rows.next()
+            let blocked = Task {
+                try await onThread {
+                    let db = try PostgresBlockingConnection.connect(configuration)
+                    try db.execute("SELECT pg_sleep(60)")
+                }
+            }
+            await withTaskGroup(of: PostgresError?.self) { group in
+                for _ in 0..<50 { group.addTask { await failure { try await db.execute("SELECT pg_sleep(60)") } } }
+                await eventually("asleep") {
+                    let asleep = try? await server.runSQL(
+                        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+                    return asleep == "2"
+                }
+                let begin = ContinuousClock.now
+                await #expect(throws: Never.self) {
+                    switch end {
+                    case .kill: try await server.kill()
+                    case .immediate: try await server.stop(.immediate)
+                    case .fast: try await server.stop(.fast)
+                    }
+                }
+                for await error in group {
+                    #expect(error?.outcome == .unknown || error?.outcome == .rejected)
+                    #expect(
+                        error?.code == .connectionLost || error?.code == .adminShutdown
+                            || error?.code == .crashShutdown)
+                }
+                let blockedError = await failure { try await blocked.value }
+                #expect(blockedError?.outcome == .unknown || blockedError?.outcome == .rejected)
+                let idleError = await failure { try await idle.execute("SELECT 1") }
+                #expect(idleError?.outcome == .unknown || idleError?.outcome == .notSent)
+                let streamError = await failure { while try await rows.next() != nil {} }
+                #expect(streamError != nil)
+                #expect(ContinuousClock.now - begin < .seconds(30))
+            }
+            #expect(db.isClosed)
+            let refused = await failure { try await PostgresConnection.connect(configuration) }
+            #expect(refused?.code == .cannotConnect)
+            try await server.restart()
+            try await expectUsable(PostgresConnection.connect(configuration))
+            await eventually("descriptors are left over") { openSockets(toPort: server.port) <= 1 }
+        }
+    }
+
+    // MARK: The end on this side
+
+    @Test func closeAnswersEverybodyAndFreesTheSession() async throws {
+        let db = try await connect(over: .tcp)
+        let pid = try #require(db.backendProcessID)
+        let server = try await PostgresEphemeralServer.shared()
+        try await withThrowingTaskGroup(of: PostgresError?.self) { group in
+            for _ in 0..<20 { group.addTask { await failure { try await db.execute("SELECT pg_sleep(2)") } } }
+            try await waitUntilAsleep(db, server)
+            let begin = ContinuousClock.now
+            db.close()
+            for try await error in group {
+                #expect(error?.code == .connectionClosed)
+                #expect(error?.outcome == .unknown || error?.outcome == .notSent)
+            }
+            #expect(ContinuousClock.now - begin < .seconds(2))
+        }
+        try await eventually("the session goes on") {
+            try await server.runSQL("SELECT count(*) FROM pg_stat_activity WHERE pid = \(pid)") == "0"
+        }
+    }
+
+    @Test(arguments: PostgresEphemeralServer.Address.allCases, [true, false])
+    func aDroppedConnectionEndsItsSession(
+        _ address: PostgresEphemeralServer.Address, _ inTransaction: Bool
+    ) async throws {
+        let server = try await PostgresEphemeralServer.shared()
+        let pid: Int32
+        do {
+            let db = try await connect(over: address)
+            try await expectUsable(db)
+            if inTransaction { try await db.execute("BEGIN") }
+            pid = try #require(db.backendProcessID)
+        }
+        try await eventually("the session goes on") {
+            try await server.runSQL("SELECT count(*) FROM pg_stat_activity WHERE pid = \(pid)") == "0"
+        }
+    }
+
+    @Test func aConnectionDroppedInTheMiddleOfAStreamEndsItsSession() async throws {
+        let server = try await PostgresEphemeralServer.shared()
+        let pid: Int32
+        do {
+            let db = try await connect()
+            pid = try #require(db.backendProcessID)
+            for try await number in try await db.stream("SELECT generate_series(1, 10000000)::int8", as: Int.self)
+            where number == 10 { break }
+        }
+        try await eventually("the session goes on") {
+            try await server.runSQL("SELECT count(*) FROM pg_stat_activity WHERE pid = \(pid)") == "0"
+        }
+    }
+
+    @Test func manyConnectionsComeAndGo() async throws {
+        let options = PostgresEphemeralServer.Options()
+        try await PostgresEphemeralServer.withServer(options) { server in
+            let url = server.connectionURL()
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for number in 0..<200 {
+                    group.addTask {
+                        let db = try await PostgresConnection.connect(url)
+                        try await expectUsable(db)
+                        if number.isMultiple(of: 2) { db.close() }
+                    }
+                    if number >= 16 { try await group.next() }
+                }
+                try await group.waitForAll()
+            }
+            await eventually("descriptors are left over") { openSockets(toPort: server.port) == 0 }
+            try await eventually("sessions are left over") {
+                try await server.runSQL(
+                    "SELECT count(*) FROM pg_stat_activity WHERE client_port > 0") == "0"
+            }
+            #expect(!(await server.serverLog).contains("unexpected EOF on client connection"))
+        }
+    }
+
+    // MARK: COPY
+
+    @Test(arguments: ["COPY t FROM STDIN", "COPY t TO STDOUT", "COPY (SELECT generate_series(1, 10000)) TO STDOUT"])
+    func aCopyIsRefusedAndTheConnectionGoesOn(_ copy: String) async throws {
+        let db = try await connect()
+        try await db.script("CREATE TEMP TABLE t (n int); INSERT INTO t SELECT generate_series(1, 1000)")
+        let query: PostgresQuery = "\(unsafeSQL: copy)"
+        for _ in 0..<2 {
+            let extended = await failure { try await db.execute(query) }
+            #expect(extended?.code == .unsupported)
+            try await expectUsable(db)
+            let simple = await failure { try await db.script(query) }
+            #expect(simple?.code == .unsupported)
+            try await expectUsable(db)
+            let mixed = await failure { try await db.script("SELECT 1; \(query); SELECT 2") }
+            #expect(mixed?.code == .unsupported)
+            try await expectUsable(db)
+            let streamed = await failure {
+                for try await _ in try await db.stream(query, as: String.self) {}
+            }
+            #expect(streamed?.code == .unsupported)
+            try await expectUsable(db)
+        }
+        #expect(try await db.query("SELECT count(*) FROM t", as: Int.self).one() == 1000)
+    }
+
+    @Test func aCopyInAPipelineEndsInATypedError() async throws {
+        let db = try await connect()
+        try await db.script("CREATE TEMP TABLE t (n int)")
+        var pipeline = PostgresPipeline(.isolated)
+        pipeline.add("SELECT 1")
+        pipeline.add("COPY t FROM STDIN")
+        pipeline.add("SELECT 2")
+        let results = try await db.run(pipeline)
+        #expect(results.errors[1]?.code == .unsupported)
+        #expect(results.errors[2] != nil)
+        if !db.isClosed { try await expectUsable(db) }
+
+        let other = try await connect()
+        try await other.script("CREATE TEMP TABLE t (n int); INSERT INTO t VALUES (1)")
+        var out = PostgresPipeline(.isolated)
+        out.add("SELECT 1")
+        out.add("COPY t TO STDOUT")
+        out.add("SELECT 2")
+        let outResults = try await other.run(out)
+        #expect(outResults.errors.map { $0?.code } == [nil, .unsupported, nil])
+        try await expectUsable(other)
+    }
+
+    // MARK: What comes unasked
+
+    @Test func aFloodOfNoticesDisturbsNothing() async throws {
+        let db = try await connect()
+        try await db.script(
+            """
+            DO $$ BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE 'notice % %', i, repeat('x', 100); END LOOP; END $$
+            """)
+        let notices: PostgresQuery = "SELECT set_config('client_min_messages', 'debug5', false)"
+        _ = try await db.query(notices).one()
+        for _ in 0..<100 { try await expectUsable(db) }
+    }
+
+    @Test func notificationsDisturbNothing() async throws {
+        let db = try await connect()
+        let other = try await connect()
+        let channel = uniqueName("channel")
+        try await db.execute("LISTEN \(identifier: channel)")
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                for number in 0..<500 {
+                    try await other.execute("SELECT pg_notify(\(channel), \("message \(number)"))")
+                }
+            }
+            for _ in 0..<4 { group.addTask { for _ in 0..<250 { try await expectUsable(db) } } }
+            try await group.waitForAll()
+        }
+        // While nobody asks anything, too.
+        for _ in 0..<50 { try await other.execute("SELECT pg_notify(\(channel), 'idle')") }
+        try await expectUsable(db)
+    }
+
+    @Test func aClientEncodingThatThisClientDoesNotSpeakClosesTheConnection() async throws {
+        let db = try await connect()
+        let error = await failure { try await db.execute("SET client_encoding = 'LATIN1'") }
+        #expect(error?.code == .brokenProtocol)
+        #expect(db.isClosed)
+    }
+}
