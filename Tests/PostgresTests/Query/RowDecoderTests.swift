@@ -15,14 +15,11 @@ func makeRow(_ cells: [(name: String, type: PostgresType, format: PostgresFormat
     let message = [UInt8(ascii: "D")] + withUnsafeBytes(of: Int32(body.count + 4).bigEndian) { [UInt8]($0) } + body
     let chunk = RowChunk(capacity: message.count)
     message.withUnsafeBytes { chunk.append($0, rows: 1) }
-    var reply = Reply()
-    reply.firstChunk = chunk
-    reply.rowCount = 1
-    reply.columns = PostgresColumns(
+    chunk.columns = PostgresColumns(
         cells.map {
             .init(name: $0.name, type: $0.type, format: $0.format, tableOID: 0, tableColumn: 0, typeModifier: -1)
         })
-    var cursor = RowCursor(reply)
+    var cursor = RowCursor(Reply(block: chunk, rowCount: 1, affected: 1))
     let isRow = cursor.advance()
     try #require(isRow)
     return cursor.row
