@@ -1,4 +1,4 @@
-import Postgres
+public import Postgres
 
 /// A name as an identifier. The quoting itself is done in one place, by `PostgresQuery`.
 func quoted(_ name: String) -> String { PostgresQuery("\(identifier: name)").sql }
@@ -23,6 +23,7 @@ extension PostgresError {
 
 extension PostgresQuery {
     /// A query that only fails, when it is run, and before anything is sent.
+    @usableFromInline @inline(never)
     static func failing(_ error: PostgresError) -> PostgresQuery {
         PostgresQuery(failureText, parameterCount: 1) { encoder in
             encoder.appendParameter(of: .unspecified) { (_: inout PostgresEncoder) throws(PostgresError) in throw error

@@ -102,10 +102,9 @@ struct UpsertOutput<Output>: Sendable {
 
 extension UpsertOutput where Output == Never {
     static var none: Self {
-        let error = PostgresError(code: .unsupported, message: "an upsert without RETURNING has no rows")
-        return Self(
-            written: { (_, _) throws(PostgresError) -> Never in throw error },
-            leftOut: { (_) throws(PostgresError) -> Never in throw error })
+        Self(
+            written: { (_, _) throws(PostgresError) -> Never in throw noRows() },
+            leftOut: { (_) throws(PostgresError) -> Never in throw noRows() })
     }
 }
 

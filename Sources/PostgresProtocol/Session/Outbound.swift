@@ -36,6 +36,7 @@ package struct Outbound: ~Copyable, Sendable {
     ) throws(EncodingError) -> Request {
         var request = Request(sync ? .executesAndSyncs : .executes, statement: statement)
         let start = writer.count
+        let evicted = parse ? statements.evicted : []
         if parse { try self.parse(statement, into: &writer, &request) }
         do {
             try statement.name.withUnsafeBufferPointer { name throws(EncodingError) in
@@ -53,7 +54,7 @@ package struct Outbound: ~Copyable, Sendable {
             }
         } catch {
             writer.truncate(to: start)
-            if parse { statements.remove(statement) }
+            if parse { takeBack(statement, evicted) }
             throw error
         }
         messageCount &+= sync ? 3 : 2
@@ -90,6 +91,14 @@ package struct Outbound: ~Copyable, Sendable {
         try writer.copyFail(reason: "COPY was not asked for")
         if resync { writer.sync() }
         messageCount &+= resync ? 2 : 1
+    }
+
+    /// A Parse that was written before a Bind that cannot be.
+    @inline(never)
+    private mutating func takeBack(_ statement: PreparedStatement, _ evicted: [[UInt8]]) {
+        statements.remove(statement)
+        statements.putBack(evicted)
+        messageCount &-= 2 &+ evicted.count
     }
 
     @inline(never)

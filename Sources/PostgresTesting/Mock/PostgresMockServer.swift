@@ -42,6 +42,8 @@ public final class PostgresMockServer: Sendable {
         /// Threads that use descriptors of the server.
         var threads = 1
         var isStopped = false
+        /// No connection came for a script in time.
+        var isGivenUp = false
         var waiting: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -57,7 +59,7 @@ public final class PostgresMockServer: Sendable {
     public let socketFolder: String?
     let timeout: Duration
     private let scripts: [[Step]]
-    private let listener: Int32
+    private let listener: MockListener
     /// Readable from the moment the server is to stop; every wait of a script includes it.
     let stopDescriptor: Int32
     private let state = Mutex(State())
@@ -84,7 +86,7 @@ public final class PostgresMockServer: Sendable {
         self.address = address
         self.timeout = timeout
         self.scripts = scripts
-        self.listener = listener.descriptor
+        self.listener = listener
         port = listener.port
         socketFolder = listener.folder
         stopDescriptor = stop
@@ -93,12 +95,7 @@ public final class PostgresMockServer: Sendable {
 
     deinit {
         // No thread is left: each of them holds the server.
-        close(listener)
         close(stopDescriptor)
-        if let socketFolder {
-            unlink("\(socketFolder)/.s.PGSQL.\(port)")
-            rmdir(socketFolder)
-        }
     }
 
     /// A URL of this server, without TLS unless `parameters` say otherwise.
@@ -132,11 +129,11 @@ public final class PostgresMockServer: Sendable {
     /// What went otherwise than the scripts say, so far.
     public var failures: [Failure] { state.withLock { $0.failures } }
 
-    /// Waits until the script of every connection has ended, and stops the server.
+    /// Waits until every script has had its connection and has ended, and stops the server.
     ///
     /// - Throws: the first failure.
     public func finish() async throws(Failure) {
-        await threads(are: 1)
+        await wait { $0.threads <= 1 && ($0.received.count >= scripts.count || $0.isGivenUp || !$0.failures.isEmpty) }
         await stop()
         if let failure = failures.first { throw failure }
     }
@@ -146,18 +143,19 @@ public final class PostgresMockServer: Sendable {
         state.withLock { $0.isStopped = true }
         var one: UInt64 = 1
         _ = write(stopDescriptor, &one, 8)
-        await threads(are: 0)
+        await wait { $0.threads == 0 }
     }
 
-    /// Waits until no more than so many threads run; the one that accepts connections is one of them.
-    private func threads(are count: Int) async {
-        while state.withLock({ $0.threads > count }) {
+    /// Waits until the condition holds; it is looked at whenever a thread ends.
+    private func wait(until condition: (borrowing State) -> Bool) async {
+        while state.withLock({ !condition($0) }) {
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-                let isReached = state.withLock { state in
-                    if state.threads > count { state.waiting.append(continuation) }
-                    return state.threads <= count
+                let holds = state.withLock { state in
+                    let holds = condition(state)
+                    if !holds { state.waiting.append(continuation) }
+                    return holds
                 }
-                if isReached { continuation.resume() }
+                if holds { continuation.resume() }
             }
         }
     }
@@ -179,8 +177,20 @@ extension PostgresMockServer {
     }
 
     private func acceptConnections() {
-        while waitReadable(listener) == .readable {
-            let descriptor = accept(listener, nil, nil)
+        defer {
+            listener.close()
+            threadEnded()
+        }
+        while true {
+            let isMissing = state.withLock { $0.received.count < scripts.count && !$0.isGivenUp }
+            switch waitReadable(listener.descriptor, for: isMissing ? timeout : nil) {
+            case .stopped: return
+            case .timedOut:
+                giveUp()
+                continue
+            case .readable: break
+            }
+            let descriptor = accept(listener.descriptor, nil, nil)
             guard descriptor >= 0 else { continue }
             _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
             let number = state.withLock { state in
@@ -202,12 +212,18 @@ extension PostgresMockServer {
                 threadEnded()
             }
         }
-        threadEnded()
     }
 
-    private func threadEnded() {
+    private func giveUp() {
+        fail("no connection came for script \(connectionCount) in time")
+        notify { $0.isGivenUp = true }
+    }
+
+    private func threadEnded() { notify { $0.threads -= 1 } }
+
+    private func notify(_ change: (inout State) -> Void) {
         let waiting = state.withLock { state in
-            state.threads -= 1
+            change(&state)
             defer { state.waiting = [] }
             return state.waiting
         }

@@ -20,8 +20,9 @@ struct OutboundTests {
 
     private func key(_ sql: String) -> StatementKey { StatementKey(sql: Array(sql.utf8), parameterTypes: []) }
 
-    private static let none = Outbound.Parameters(
-        count: 0, formats: .none, cells: UnsafeRawBufferPointer(start: nil, count: 0))
+    private static var none: Outbound.Parameters {
+        Outbound.Parameters(count: 0, formats: .none, cells: UnsafeRawBufferPointer(start: nil, count: 0))
+    }
 
     @Test func `a first execution is Parse, Describe, Bind, Execute, Sync`() throws {
         var outbound = Outbound(statementCacheCapacity: 2)

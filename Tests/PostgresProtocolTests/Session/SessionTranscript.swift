@@ -79,7 +79,8 @@ struct SessionTranscript: ~Copyable {
             }
         let status = result.status.map { " \($0)" } ?? ""
         events.append(
-            "\(what): \(outcome), \(result.rowCount + streamedRows) rows, \(result.affected) affected\(status)")
+            "\(what): \(outcome), \(streamedRows > 0 ? streamedRows : result.rowCount) rows, \(result.affected) affected\(status)"
+        )
         streamedRows = 0
     }
 }

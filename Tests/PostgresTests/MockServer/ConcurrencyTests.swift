@@ -164,7 +164,9 @@ struct MockConcurrencyTests {
             timeout: .seconds(50), script: [.acceptTrust(), .wait(for: gate), Self.echo])
         let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
         let sum = try await withThrowingTaskGroup(of: Int.self) { group in
-            for number in 0..<count { group.addTask { Int(try await Self.ask(Int32(number), db)) } }
+            for number in 0..<count {
+                group.addTask(executorPreference: db.executor) { Int(try await Self.ask(Int32(number), db)) }
+            }
             while db.core.state.withLock({ $0.waitingForRoom.count }) < 100 { await Task.yield() }
             gate.open()
             return try await group.reduce(0, +)

@@ -79,6 +79,14 @@ extension Int32 {
     var bytes: [UInt8] { withUnsafeBytes(of: bigEndian, Array.init) }
 }
 
+extension PostgresConfiguration {
+    /// Whether a caller that is alone reads its own reply; off, every query suspends and the loop reads.
+    var callersMayRead: Bool {
+        get { callerReadsBelowLatency > .zero }
+        set { callerReadsBelowLatency = newValue ? .microseconds(200) : .zero }
+    }
+}
+
 extension PostgresConnection {
     /// The statement that the scripts answer.
     func number() async throws(PostgresError) -> Int32 { try await query("SELECT 1 AS n", as: Int32.self).one() }
