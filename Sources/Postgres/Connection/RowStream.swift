@@ -56,7 +56,7 @@ extension ConnectionCore {
                 stream.columns = PostgresColumns(rows, formats)
             }
             stream.bytes &+= chunk.byteCount
-            if stream.bytes > stream.bound {
+            if stream.bytes > stream.bound, state.queue.count > 1 {
                 overflows = true
                 stream.chunks = []
                 stream.error = PostgresError(
@@ -79,7 +79,7 @@ extension ConnectionCore {
     func pausesForStream() -> Bool { state.withLock { pausesForStream(&$0) } }
 
     func pausesForStream(_ state: inout ConnectionState) -> Bool {
-        guard let stream = state.openStream, state.queue.count == 1, !state.sending else { return false }
+        guard let stream = state.openStream, state.queue.count == 1 else { return false }
         return stream.isFull && !stream.isFinished && stream.error == nil
     }
 

@@ -1,4 +1,5 @@
 import PostgresProtocol
+import PostgresTransport
 import Synchronization
 import Testing
 

@@ -1,5 +1,5 @@
 import PostgresProtocol
-import Synchronization
+import PostgresTransport
 import Testing
 
 @testable import Postgres

@@ -1,4 +1,4 @@
-import Synchronization
+import PostgresTransport
 import Testing
 
 @testable import Postgres

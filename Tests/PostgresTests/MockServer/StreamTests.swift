@@ -1,5 +1,5 @@
 import PostgresProtocol
-import Synchronization
+import PostgresTransport
 import Testing
 
 @testable import Postgres
@@ -97,6 +97,21 @@ struct MockStreamTests {
             }
             #expect(count == 32_000)
             await sent.opened()
+            try await expectNumber(1, db)
+        }
+    }
+
+    @Test(arguments: [true, false])
+    func `the bound of buffered results does not concern a stream with nobody behind it`(callersMayRead: Bool)
+        async throws
+    {
+        try await withMock([.expect(firstExecution), .send(Self.rows(2000, bytes: 1000)), .answer(1)]) {
+            $0.callersMayRead = callersMayRead
+            $0.maximumResultBytes = 1000
+        } _: { db, _ in
+            var count = 0
+            for try await _ in try await db.stream(Self.query, as: String.self) { count += 1 }
+            #expect(count == 2000)
             try await expectNumber(1, db)
         }
     }

@@ -15,13 +15,11 @@ func makeRow(_ cells: [(name: String, type: PostgresType, format: PostgresFormat
     let message = [UInt8(ascii: "D")] + withUnsafeBytes(of: Int32(body.count + 4).bigEndian) { [UInt8]($0) } + body
     let chunk = RowChunk(capacity: message.count)
     message.withUnsafeBytes { chunk.append($0, rows: 1) }
-    var reply = Reply()
-    reply.firstChunk = chunk
-    reply.rowCount = 1
-    reply.columns = PostgresColumns(
+    let columns = PostgresColumns(
         cells.map {
             .init(name: $0.name, type: $0.type, format: $0.format, tableOID: 0, tableColumn: 0, typeModifier: -1)
         })
+    let reply = Reply(blocks: [chunk], columns: columns, rowCount: 1, affected: 0)
     var cursor = RowCursor(reply)
     let isRow = cursor.advance()
     try #require(isRow)
