@@ -8,8 +8,8 @@
 /// ```
 /// End such a `do` with a plain `catch`: without one, Swift 6.3's compiler crashes on a typed error that is passed on untyped.
 ///
-/// Neither `description` nor any field that the library fills in holds a password or a parameter's value. The server's
-/// `detail` can quote row data, so it is in `debugDescription` only.
+/// The library puts no password and no parameter's value into an error. The server's message may quote a value; its `detail`
+/// and context, which can quote rows, are in `debugDescription` only.
 public struct PostgresError: Error, Sendable {
     /// What is known of the effect of the statement that failed.
     public enum Outcome: Sendable, Hashable {
@@ -35,22 +35,34 @@ public struct PostgresError: Error, Sendable {
         public var message: String
         /// May quote row data.
         public var detail: String?
+        /// The server's advice.
         public var hint: String?
         /// Where in the SQL text, in characters from 1.
         public var position: Int?
+        /// Where in `internalQuery`, in characters from 1.
         public var internalPosition: Int?
+        /// The statement that failed inside a function, such as one of PL/pgSQL.
         public var internalQuery: String?
         /// The call stack of PL/pgSQL functions and the like.
         public var context: String?
+        /// The schema of the object the error is about.
         public var schema: String?
+        /// The table the error is about.
         public var table: String?
+        /// The column the error is about.
         public var column: String?
+        /// The data type the error is about.
         public var dataType: String?
+        /// The constraint that was violated, or the unique index that is no constraint.
         public var constraint: String?
+        /// The source file of the server that reported it.
         public var file: String?
+        /// The line in `file`.
         public var line: String?
+        /// The function of the server that reported it.
         public var routine: String?
 
+        /// The fields that every error has; the others are set afterwards.
         public init(severity: String, sqlState: String, message: String) {
             self.severity = severity
             self.sqlState = sqlState
@@ -84,6 +96,7 @@ public struct PostgresError: Error, Sendable {
     // One reference: a typed throw of it costs one register.
     private let storage: Storage
 
+    /// An error of your own, for example from a custom codec or a row's `init(row:)`.
     public init(
         code: Code, message: String, outcome: Outcome = .notSent, server: Server? = nil, sql: String? = nil,
         hint: String? = nil, underlying: (any Error)? = nil
@@ -97,6 +110,7 @@ public struct PostgresError: Error, Sendable {
     public var code: Code { storage.code }
     /// The primary message.
     public var message: String { storage.message }
+    /// What is known of the effect of the statement that failed.
     public var outcome: Outcome { storage.outcome }
     /// What the server reported; nil when the failure is on this side.
     public var server: Server? { storage.server }
@@ -104,10 +118,13 @@ public struct PostgresError: Error, Sendable {
     public var sql: String? { storage.sql }
     /// What to do about it: the server's hint, or ours.
     public var hint: String? { storage.hint ?? storage.server?.hint }
+    /// The server's detail. May quote row data.
     public var detail: String? { storage.server?.detail }
     /// The constraint that was violated.
     public var constraint: String? { storage.server?.constraint }
+    /// The table the error is about, when the server named it.
     public var table: String? { storage.server?.table }
+    /// The column the error is about, when the server named it.
     public var column: String? { storage.server?.column }
     /// Where in the SQL text, in characters from 1.
     public var position: Int? { storage.server?.position }

@@ -44,6 +44,7 @@ public struct PostgresTestCertificate: Sendable {
 
     /// OpenSSL failed.
     public struct Failure: Error, CustomStringConvertible {
+        /// What went wrong, and where.
         public let description: String
     }
 }

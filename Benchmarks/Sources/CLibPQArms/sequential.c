@@ -70,6 +70,14 @@ bool libpq_arm_bulk(libpq_arm *arm, const libpq_arrays *arrays) {
     return status == PGRES_COMMAND_OK || libpq_arm_fail(arm, "bulk");
 }
 
+bool libpq_arm_bulk_rows(libpq_arm *arm, const libpq_rows *rows) {
+    libpq_arrays *arrays = libpq_arrays_new(rows);
+    if (arrays == NULL) return libpq_arm_fail(arm, "out of memory");
+    bool ok = libpq_arm_bulk(arm, arrays);
+    libpq_arrays_free(arrays);
+    return ok;
+}
+
 static uint64_t read64(const PGresult *result, int column) {
     uint64_t bytes;
     memcpy(&bytes, PQgetvalue(result, 0, column), 8);

@@ -12,6 +12,8 @@ package struct Cost: Sendable {
     package var seconds: Double
     package var cpuSeconds: Double
 
+    package var cpuMicroseconds: Double { cpuSeconds * 1e6 }
+
     package init(seconds: Double = 0, cpuSeconds: Double = 0) {
         self.seconds = seconds
         self.cpuSeconds = cpuSeconds

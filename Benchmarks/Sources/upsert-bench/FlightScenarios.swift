@@ -44,20 +44,20 @@ extension Scenario {
     /// 1,000 rows in one statement.
     static func batched(_ server: BenchmarkServer) async throws -> Scenario {
         let rows = StatsRow.rows(1000, keys: 1000)
-        let arrays = try LibPQ.Arrays(rows)
+        let libpqRows = try LibPQ.Rows(rows)
         let db = try await server.connect()
         let libpq = try server.connectLibPQ()
         let keeper = try await server.connect()
         return Scenario(
             name: "batched",
             explanation:
-                "1,000 rows in one statement (unnest); libpq's arrays are ready made; latency is the statement's",
+                "1,000 rows in one statement (unnest); latency is the statement's",
             arms: [
                 Arm(name: "unnest", connections: [db]) {
                     try await flight(of: rows.count) { (_) throws(PostgresError) in try await db.upsert(rows) }
                 },
                 Arm(name: "libpq", connections: []) {
-                    try await flight(of: rows.count) { (_) throws(LibPQ.Failure) in try libpq.bulkUpsert(arrays) }
+                    try await flight(of: rows.count) { (_) throws(LibPQ.Failure) in try libpq.bulkUpsert(libpqRows) }
                 },
             ],
             weight: 3,

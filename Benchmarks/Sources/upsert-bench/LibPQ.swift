@@ -90,6 +90,11 @@ final class LibPQ {
         try call { arm in arrays.withPointer { libpq_arm_bulk(arm, $0) } }
     }
 
+    /// Packs the rows into arrays in C, then sends them.
+    func bulkUpsert(_ rows: Rows) throws(Failure) {
+        try call { arm in rows.withPointer { libpq_arm_bulk_rows(arm, $0) } }
+    }
+
     func readRows(_ count: Int) throws(Failure) {
         var checksum = 0.0
         try call { libpq_arm_read_rows($0, Int32(clamping: count), &checksum) }

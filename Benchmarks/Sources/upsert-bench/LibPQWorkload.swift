@@ -43,9 +43,9 @@ struct LibPQWorkload {
             try libpq.readRows(count)
             return .init(operations: count, cost: meter.cost)
         case .w7:
-            let arrays = try LibPQ.Arrays(StatsRow.rows(count, keys: count))
+            let rows = try LibPQ.Rows(StatsRow.rows(count, keys: count))
             let meter = Meter()
-            for _ in 0..<5 { try libpq.bulkUpsert(arrays) }
+            for _ in 0..<5 { try libpq.bulkUpsert(rows) }
             return .init(operations: 5 * count, cost: meter.cost)
         case .w1b, .w1a, .w1m, .w1g, .w1l, .w3b:
             throw ValidationError(

@@ -2,24 +2,30 @@ import Measurement
 
 /// The same work done by libpq and by this library in several ways, with the CPU time of each.
 struct Match {
+    enum Role {
+        /// What the others are compared with: the first contender.
+        case libpq
+        /// A line of the table: the ratio of CPU per operation to libpq's that is asked for.
+        case compared(String, limit: Double, stretch: Double)
+        /// A figure to know, compared with nothing.
+        case aside(String)
+    }
+
     struct Contender {
-        /// What the table calls it; nil for libpq.
-        let row: SpeedRow?
+        let role: Role
         /// Operations in a round, by which its cost is divided.
         let operations: Int
         let work: () async throws -> Void
-    }
 
-    /// A line of the table: the ratio of CPU per operation to libpq's that is asked for.
-    struct SpeedRow {
-        let name: String
-        let limit: Double
-        let stretch: Double
+        init(_ role: Role, operations: Int, work: @escaping () async throws -> Void) {
+            self.role = role
+            self.operations = operations
+            self.work = work
+        }
     }
 
     let name: String
     let unit: String
-    /// libpq first.
     let contenders: [Contender]
     let tidyUp: () async throws -> Void
 

@@ -16,7 +16,7 @@ struct RoundSize {
 extension Match {
     static func selectOverUnixSocket(_ server: BenchmarkServer, _ size: RoundSize) async throws -> Match {
         let count = size.selects
-        // A connection for each: a loop that prefers another way of reading would carry over.
+        // A connection for each: it adapts to how it is called, which must not carry over.
         let plain = try await server.connect()
         let fromActor = try await server.connect()
         let fromMainActor = try await server.connect()
@@ -28,29 +28,23 @@ extension Match {
         return Match(
             "sequential SELECT $1::int4",
             [
-                Contender(row: nil, operations: count) { try libpq.select(count) },
+                Contender(.libpq, operations: count) { try libpq.select(count) },
+                Contender(.compared("sequential SELECT, async", limit: 1.10, stretch: 1.00), operations: count) {
+                    try await Selecting.asynchronously(plain, count)
+                },
+                Contender(.compared("sequential SELECT, blocking API", limit: 1.05, stretch: 0.95), operations: count) {
+                    try await onOwnThread { try Selecting.blocking(blocking, count) }
+                },
+                Contender(.compared("sequential SELECT, from an actor", limit: 1.20, stretch: 1.05), operations: count)
+                { try await caller.select(fromActor, count) },
                 Contender(
-                    row: SpeedRow(name: "sequential SELECT, async", limit: 1.10, stretch: 1.00), operations: count
-                ) { try await Selecting.asynchronously(plain, count) },
-                Contender(
-                    row: SpeedRow(name: "sequential SELECT, blocking API", limit: 1.05, stretch: 0.95),
-                    operations: count
-                ) { try await onOwnThread { try Selecting.blocking(blocking, count) } },
-                Contender(
-                    row: SpeedRow(name: "sequential SELECT, from an actor", limit: 1.20, stretch: 1.05),
-                    operations: count
-                ) { try await caller.select(fromActor, count) },
-                Contender(
-                    row: SpeedRow(name: "sequential SELECT, from @MainActor", limit: 1.20, stretch: 1.05),
-                    operations: count
+                    .compared("sequential SELECT, from @MainActor", limit: 1.20, stretch: 1.05), operations: count
                 ) { try await Selecting.onMainActor(fromMainActor, count) },
-                Contender(
-                    row: SpeedRow(name: "1,000 child tasks, global executor", limit: 0.8, stretch: 0.4),
-                    operations: count
-                ) { try await Selecting.inTasks(ofTasks, count) },
-                Contender(
-                    row: SpeedRow(name: "1,000 child tasks, on the loop", limit: 0.8, stretch: 0.4), operations: count
-                ) { try await Selecting.inTasksOnTheLoop(ofTasksOnLoop, count) },
+                Contender(.compared("1,000 child tasks, global executor", limit: 0.8, stretch: 0.4), operations: count)
+                { try await Selecting.inTasks(ofTasks, count) },
+                Contender(.compared("1,000 child tasks, on the loop", limit: 0.8, stretch: 0.4), operations: count) {
+                    try await Selecting.inTasksOnTheLoop(ofTasksOnLoop, count)
+                },
             ])
     }
 
@@ -61,10 +55,10 @@ extension Match {
         return Match(
             "sequential SELECT $1::int4 over TCP",
             [
-                Contender(row: nil, operations: count) { try libpq.select(count) },
-                Contender(
-                    row: SpeedRow(name: "sequential SELECT, async, TCP", limit: 1.10, stretch: 1.00), operations: count
-                ) { try await Selecting.asynchronously(db, count) },
+                Contender(.libpq, operations: count) { try libpq.select(count) },
+                Contender(.compared("sequential SELECT, async, TCP", limit: 1.10, stretch: 1.00), operations: count) {
+                    try await Selecting.asynchronously(db, count)
+                },
             ])
     }
 
@@ -76,11 +70,9 @@ extension Match {
         return Match(
             "sequential upsert", tidyUp: { try await db.execute("VACUUM stats") },
             [
-                Contender(row: nil, operations: rows.count) { try libpq.upsert(libpqRows, rows.count) },
-                Contender(
-                    row: SpeedRow(name: "sequential upsert, typed API", limit: 1.20, stretch: 1.05),
-                    operations: rows.count
-                ) { for row in rows { try await db.upsert(row) } },
+                Contender(.libpq, operations: rows.count) { try libpq.upsert(libpqRows, rows.count) },
+                Contender(.compared("sequential upsert, typed API", limit: 1.20, stretch: 1.05), operations: rows.count)
+                { for row in rows { try await db.upsert(row) } },
             ])
     }
 
@@ -93,11 +85,11 @@ extension Match {
         return Match(
             "pipeline of 1,000 upserts, a Sync each", tidyUp: { try await db.execute("VACUUM stats") },
             [
-                Contender(row: nil, operations: rows.count * flights) {
+                Contender(.libpq, operations: rows.count * flights) {
                     for _ in 0..<flights { try libpq.pipeline(libpqRows, rows.count) }
                 },
                 Contender(
-                    row: SpeedRow(name: "explicit pipeline of 1,000 upserts", limit: 0.75, stretch: 0.35),
+                    .compared("explicit pipeline of 1,000 upserts", limit: 0.75, stretch: 0.35),
                     operations: rows.count * flights
                 ) {
                     for _ in 0..<flights {
@@ -117,10 +109,10 @@ extension Match {
         return Match(
             "five columns streamed; libpq in single-row mode", unit: "row",
             [
-                Contender(row: nil, operations: count) { try libpq.readRows(count) },
-                Contender(
-                    row: SpeedRow(name: "five-column rows, streamed", limit: 0.6, stretch: 0.4), operations: count
-                ) { try await Reading.rows(db, count) },
+                Contender(.libpq, operations: count) { try libpq.readRows(count) },
+                Contender(.compared("five-column rows, streamed", limit: 0.6, stretch: 0.4), operations: count) {
+                    try await Reading.rows(db, count)
+                },
             ])
     }
 
@@ -128,22 +120,28 @@ extension Match {
         let ascending = StatsRow.rows(size.bulk, keys: size.bulk)
         var generator = SplitMix64(seed: 2)
         let shuffled = ascending.shuffled(using: &generator)
+        let libpqRows = try LibPQ.Rows(ascending)
         let arrays = try LibPQ.Arrays(ascending)
         let db = try await server.connect()
         let libpq = try server.connectLibPQ()
         let statements = size.bulkStatements
         return Match(
-            "bulk upsert by unnest", unit: "row", tidyUp: { try await db.execute("VACUUM stats") },
+            "bulk upsert by unnest, arrays packed in C", unit: "row", tidyUp: { try await db.execute("VACUUM stats") },
             [
-                Contender(row: nil, operations: ascending.count * statements) {
+                Contender(.libpq, operations: ascending.count * statements) {
+                    for _ in 0..<statements { try libpq.bulkUpsert(libpqRows) }
+                },
+                Contender(
+                    .aside("libpq, arrays ready made before the clock starts"), operations: ascending.count * statements
+                ) {
                     for _ in 0..<statements { try libpq.bulkUpsert(arrays) }
                 },
                 Contender(
-                    row: SpeedRow(name: "bulk upsert, keys ascending", limit: 1.5, stretch: 1.2),
+                    .compared("bulk upsert, keys ascending", limit: 1.5, stretch: 1.2),
                     operations: ascending.count * statements
                 ) { for _ in 0..<statements { try await db.upsert(ascending) } },
                 Contender(
-                    row: SpeedRow(name: "bulk upsert, keys in random order", limit: 4, stretch: 2.5),
+                    .compared("bulk upsert, keys in random order", limit: 4, stretch: 2.5),
                     operations: ascending.count * statements
                 ) { for _ in 0..<statements { try await db.upsert(shuffled) } },
             ])

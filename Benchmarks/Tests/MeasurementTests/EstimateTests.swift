@@ -2,9 +2,10 @@ import Measurement
 import Testing
 
 @Suite struct Estimates {
-    @Test(arguments: [
-        ([], 0.0), ([3], 3), ([4, 1], 2.5), ([9, 1, 5], 5), ([1, 1, 1, 100], 1), ([4, 2, 8, 6], 5),
-    ])
+    @Test(
+        arguments: [
+            ([], 0), ([3], 3), ([4, 1], 2.5), ([9, 1, 5], 5), ([1, 1, 1, 100], 1), ([4, 2, 8, 6], 5),
+        ] as [([Double], Double)])
     func aMedianIsTheMiddle(values: [Double], expected: Double) {
         #expect(median(values) == expected)
     }

@@ -4,10 +4,13 @@
 /// like one, and only one of them can be meant. So `UInt8` is no parameter, and `[UInt8]` does not compile as one by accident.
 /// With Foundation, `Data` is `bytea` too.
 public struct PostgresBytes: Hashable, Sendable {
+    /// What the server stores, byte for byte.
     public var bytes: [UInt8]
 
+    /// Wraps an array without a copy.
     @inlinable public init(_ bytes: [UInt8]) { self.bytes = bytes }
 
+    /// Copies any other sequence of bytes.
     @inlinable public init(_ bytes: some Sequence<UInt8>) { self.bytes = [UInt8](bytes) }
 }
 

@@ -39,6 +39,7 @@ extension PostgresDecodable {
     }
 }
 
+/// What can be a parameter and be read from a column.
 public typealias PostgresCodable = PostgresDecodable & PostgresEncodable
 
 extension Optional: PostgresEncodable where Wrapped: PostgresEncodable {

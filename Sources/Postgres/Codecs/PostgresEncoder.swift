@@ -35,6 +35,7 @@ public struct PostgresEncoder {
     /// Bytes written so far.
     public var byteCount: Int { bytes }
 
+    /// Forgets everything written, errors included, and keeps the memory.
     public mutating func removeAll() {
         bytes = 0
         segments = 0
@@ -53,6 +54,7 @@ public struct PostgresEncoder {
         bytes &+= size
     }
 
+    /// Appends bytes as they are.
     @inlinable
     public mutating func write(_ source: UnsafeRawBufferPointer) {
         guard let start = source.baseAddress else { return }
@@ -61,11 +63,13 @@ public struct PostgresEncoder {
         bytes &+= source.count
     }
 
+    /// Appends bytes as they are.
     @inlinable
     public mutating func write(_ source: [UInt8]) {
         source.withUnsafeBytes { write($0) }
     }
 
+    /// Appends the UTF-8 of a text, without a zero byte behind it. A NUL inside is not looked for.
     @inlinable
     public mutating func write(utf8 text: String) {
         var text = text

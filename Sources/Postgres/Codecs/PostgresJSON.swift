@@ -11,8 +11,10 @@
 /// ```
 /// It is written and read by Foundation's JSONEncoder and JSONDecoder as they are by default.
 public struct PostgresJSON<Value> {
+    /// The value that the JSON stands for.
     public var value: Value
 
+    /// Wraps a value; it becomes JSON when the query is made.
     @inlinable public init(_ value: Value) { self.value = value }
 }
 

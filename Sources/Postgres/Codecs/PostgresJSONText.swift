@@ -2,8 +2,10 @@
 ///
 /// A `String` is no less a parameter for a json column; this one says its type, and so fits where the server cannot infer it.
 public struct PostgresJSONText: Hashable, Sendable {
+    /// The JSON as it was written.
     public var text: String
 
+    /// Wraps a text; whether it is JSON is for the server to say.
     @inlinable public init(_ text: String) { self.text = text }
 }
 

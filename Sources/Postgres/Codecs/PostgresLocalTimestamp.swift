@@ -3,8 +3,10 @@ public struct PostgresLocalTimestamp: Hashable, Sendable, Comparable {
     /// Microseconds since 2000-01-01 00:00:00.
     public var microseconds: Int64
 
+    /// The time so many microseconds after 2000-01-01 00:00:00; the two extremes of Int64 are the infinities.
     @inlinable public init(microseconds: Int64) { self.microseconds = microseconds }
 
+    /// Later than all other times.
     @inlinable public static var infinity: Self { Self(microseconds: .max) }
     @inlinable public static var negativeInfinity: Self { Self(microseconds: .min) }
     /// The earliest time the server has: 4714-11-24 00:00:00 BC.

@@ -11,6 +11,7 @@ public struct PostgresTimestamp: Hashable, Sendable, Comparable {
     /// Microseconds since 2000-01-01 00:00:00 UTC, as the server counts.
     public var microseconds: Int64
 
+    /// The time so many microseconds after 2000-01-01 00:00:00 UTC; the two extremes of Int64 are the infinities.
     @inlinable public init(microseconds: Int64) { self.microseconds = microseconds }
 
     /// Later than all other times.

@@ -7,6 +7,8 @@ public struct PostgresType: Hashable, Sendable {
     /// The OID that stands in the header of a binary array of it.
     @usableFromInline package let elementOID: UInt32
 
+    /// A type that is not built in, such as an enum of your own: its OIDs are in `pg_type` and differ between
+    /// databases.
     @inlinable
     public init(oid: UInt32, arrayOID: UInt32 = 0) {
         self.oid = oid

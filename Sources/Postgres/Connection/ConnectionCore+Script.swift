@@ -136,44 +136,71 @@ extension ConnectionCore {
 
     // MARK: Streams
 
+    /// Opens a stream, and waits for the first answer: so what is wrong with the statement is thrown here, and a statement that the
+    /// server lost is sent once more.
     nonisolated(nonsending) func stream(
         _ query: PostgresQuery, _ formats: ResultFormats
     ) async throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
+        var mode = ConnectionState.Mode.cached
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-            switch try beginStream(stream, query, formats, blocking: false) {
-            case .reads: return stream
-            case .queued(_, let flush):
-                if flush { pump() }
+            switch try beginStream(stream, query, formats, mode, blocking: false) {
+            case .noRoom:
+                await waitForRoom()
+                continue
+            case .queued(_, let flush): if flush { pump() }
+            case .reads: break
+            }
+            do {
+                try await begin(stream)
                 return stream
-            case .noRoom: await waitForRoom()
+            } catch {
+                abandon(stream)
+                mode = try modeAfterFailure(stream, error, mode, query)
             }
         }
     }
 
     func streamBlocking(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
+        var mode = ConnectionState.Mode.cached
         while true {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-            switch try beginStream(stream, query, formats, blocking: true) {
-            case .reads: return stream
-            case .queued(_, let flush):
-                if flush { pump() }
+            switch try beginStream(stream, query, formats, mode, blocking: true) {
+            case .noRoom:
+                waitForRoomBlocking()
+                continue
+            case .queued(_, let flush): if flush { pump() }
+            case .reads: break
+            }
+            do {
+                try beginBlocking(stream)
                 return stream
-            case .noRoom: waitForRoomBlocking()
+            } catch {
+                abandon(stream)
+                mode = try modeAfterFailure(stream, error, mode, query)
             }
         }
     }
 
+    private func modeAfterFailure(
+        _ stream: RowStream, _ error: PostgresError, _ mode: ConnectionState.Mode, _ query: PostgresQuery
+    ) throws(PostgresError) -> ConnectionState.Mode {
+        let end = state.withLock { _ in stream.end }
+        guard let end, end.error != nil, let next = nextMode(after: end, mode, query) else { throw error }
+        return next
+    }
+
     /// Nobody waits for the request itself: its end is the stream's to tell.
     private func beginStream(
-        _ stream: RowStream, _ query: PostgresQuery, _ formats: ResultFormats, blocking: Bool
+        _ stream: RowStream, _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode,
+        blocking: Bool
     ) throws(PostgresError) -> Begun {
         try submit(.stream(stream), blocking: blocking, mayRead: false, waiter: .abandoned, formats: formats) {
             state throws(PostgresError) in
-            var request = try state.encode(query, formats, .cached, sync: true)
+            var request = try state.encode(query, formats, mode, sync: true)
             request.parts.insert(.streams)
             request.rowByteLimit = .max
             return request

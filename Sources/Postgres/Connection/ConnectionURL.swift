@@ -86,7 +86,7 @@ private struct URLParser {
     private mutating func parse(pair: Substring) throws(PostgresError) {
         guard let equals = pair.firstIndex(of: "=") else { throw refuse("a keyword without =value") }
         let keyword = try decode(pair[..<equals], "keyword")
-        let value = try decode(pair[pair.index(after: equals)...], "\(keyword)")
+        let value = try decode(pair[pair.index(after: equals)...], nameable("the keyword \(keyword)"))
         switch keyword {
         case "host": result.host = value
         case "port": try set(port: value[...])
@@ -105,8 +105,14 @@ private struct URLParser {
                 throw refuse("connect_timeout must be a number of seconds from 0 to 86400")
             }
             result.connectTimeout = seconds == 0 ? nil : .seconds(seconds)
-        default: throw refuse("unknown keyword \"\(keyword)\"")
+        default: throw refuse("unknown \(nameable("keyword \"\(keyword)\""))")
         }
+    }
+
+    /// A ? in a password that was not written as %3F makes a keyword of the rest, up to the = if there is one.
+    private func nameable(_ keyword: String) -> String {
+        let query = text.drop { $0 != "?" }
+        return query.contains("@") ? "keyword (not shown: it may be part of a password; write its ? as %3F)" : keyword
     }
 
     /// Percent decoding, to valid UTF-8 without NUL.

@@ -53,9 +53,13 @@ public final class PostgresBlockingConnection: Sendable {
         func get() -> Result<ConnectionCore, PostgresError>? { value.withLock { $0 } }
     }
 
+    /// As ``PostgresConnection/close()``.
     public func close() { core.close() }
+    /// As ``PostgresConnection/isClosed``.
     public var isClosed: Bool { core.state.withLock { $0.closed != nil } }
+    /// As ``PostgresConnection/statistics-swift.property``.
     public var statistics: PostgresConnection.Statistics { core.statistics }
+    /// As ``PostgresConnection/parameter(_:)``.
     public func parameter(_ name: String) -> String? { core.state.withLock { $0.parameters[name] } }
 
     /// Runs a statement and buffers its rows: as ``PostgresExecutor/query(_:)``.
@@ -64,11 +68,13 @@ public final class PostgresBlockingConnection: Sendable {
         PostgresRows(reply: try perform(query.query, query.formats), decode: query.decode)
     }
 
+    /// Rows without a type, read by column name or position.
     @inlinable
     public func query(_ query: PostgresQuery) throws(PostgresError) -> PostgresRows<PostgresRow> {
         try self.query(query.as(PostgresRow.self))
     }
 
+    /// Rows as tuples; one element is just the element.
     @inlinable
     public func query<each Column: PostgresDecodable>(
         _ query: PostgresQuery, as columns: (repeat each Column).Type
@@ -76,6 +82,7 @@ public final class PostgresBlockingConnection: Sendable {
         try self.query(query.as(columns))
     }
 
+    /// Rows as a type that reads itself by column name.
     @inlinable
     public func query<Row: PostgresRowDecodable>(
         _ query: PostgresQuery, as row: Row.Type
@@ -83,6 +90,7 @@ public final class PostgresBlockingConnection: Sendable {
         try self.query(query.as(row))
     }
 
+    /// Runs a statement, and tells how many rows it inserted, updated, deleted or selected.
     @discardableResult
     public func execute(_ query: PostgresQuery) throws(PostgresError) -> Int {
         try core.performBlocking(query, .text).affected

@@ -14,7 +14,9 @@ public struct PostgresConfiguration: Sendable, Hashable {
 
     /// A host name, an address, or the folder of a Unix socket, which begins with `/`.
     public var host: String
+    /// The TCP port, or the number in the name of a Unix socket (`.s.PGSQL.5432`).
     public var port: Int
+    /// The role to connect as.
     public var user: String
     /// Never part of a description or an error.
     public var password: String?
@@ -25,6 +27,7 @@ public struct PostgresConfiguration: Sendable, Hashable {
     public var sslmode: SSLMode?
     /// A file of trusted root certificates in PEM; with it, nothing but its roots is trusted. nil uses the system's.
     public var sslrootcert: String?
+    /// What `pg_stat_activity.application_name` and the log of the server show.
     public var applicationName: String?
     /// For name resolution, all addresses, TLS and authentication together; nil waits as long as the system does.
     public var connectTimeout: Duration?
@@ -47,6 +50,7 @@ public struct PostgresConfiguration: Sendable, Hashable {
     /// Further run-time parameters for the start of the session, such as `search_path`.
     public var parameters: [String: String]
 
+    /// What is not a parameter here has its default, and can be set afterwards.
     public init(
         host: String = "localhost", port: Int = 5432, user: String, password: String? = nil, database: String? = nil,
         sslmode: SSLMode? = nil, sslrootcert: String? = nil

@@ -1,11 +1,14 @@
 import PostgresProtocol
 
 extension PostgresConnection {
+    /// Runs a statement and buffers its rows, up to `maximumResultBytes`. Cancelling the task ends the wait, not the
+    /// statement.
     @inlinable
     public func query<Row>(_ query: PostgresQuery.Typed<Row>) async throws(PostgresError) -> PostgresRows<Row> {
         PostgresRows(reply: try await perform(query.query, query.formats), decode: query.decode)
     }
 
+    /// Runs a statement, and tells how many rows it inserted, updated, deleted or selected; its rows are thrown away.
     @discardableResult
     public func execute(_ query: PostgresQuery) async throws(PostgresError) -> Int {
         try await perform(query, .text).affected

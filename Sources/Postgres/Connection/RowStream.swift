@@ -23,6 +23,8 @@ final class RowStream: @unchecked Sendable {
     /// The consumer is gone: the rest is read and thrown away.
     var isAbandoned = false
     var consumer = InFlight.Waiter.unclaimed
+    /// How the statement ended; its rows were delivered apart.
+    var end: Reply?
 
     init(bound: Int) { self.bound = bound }
 
@@ -31,10 +33,11 @@ final class RowStream: @unchecked Sendable {
 
 extension RowStream {
     /// The last row has come, or will never.
-    func finish(_ failure: PostgresError?, core: ConnectionCore) {
+    func finish(_ reply: Reply, core: ConnectionCore) {
         let consumer = core.state.withLock { state -> InFlight.Waiter in
             isFinished = true
-            if error == nil { error = failure }
+            end = reply
+            if error == nil { error = reply.error }
             if state.openStream === self { state.openStream = nil }
             defer { self.consumer = .unclaimed }
             return self.consumer
@@ -146,6 +149,69 @@ extension ConnectionCore {
         }
         if isClosed { leaveAfterClose() }
         return isReadable
+    }
+
+    nonisolated(nonsending) func nextBlock(_ stream: RowStream) async throws(PostgresError) -> RowCursor? {
+        while true {
+            if Task.isCancelled { throw .cancelled(.unknown) }
+            switch try advance(stream) {
+            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .end: return nil
+            case .read: continue
+            case .wait: await waitForRows(stream)
+            }
+        }
+    }
+
+    func nextBlockBlocking(_ stream: RowStream) throws(PostgresError) -> RowCursor? {
+        while true {
+            switch try step(stream, mayRead: true) {
+            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .end: return nil
+            case .read: _ = readForStream(until: .unbounded)
+            case .wait: waitForRowsBlocking(stream)
+            }
+        }
+    }
+
+    /// One step, and the read that it may ask for: on the caller's thread, with a permit that is given back before any wait.
+    private func advance(_ stream: RowStream) throws(PostgresError) -> StreamStep {
+        let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
+        defer { if permit { PollPermit.giveBack() } }
+        let step = try step(stream, mayRead: permit)
+        if case .read = step { _ = readForStream(until: .poll) }
+        return step
+    }
+
+    /// Waits until the server has answered: with rows, with the end, or with an error, which is thrown here and not at the first row.
+    nonisolated(nonsending) func begin(_ stream: RowStream) async throws(PostgresError) {
+        while true {
+            if Task.isCancelled { throw .cancelled(.unknown) }
+            switch try advance(stream) {
+            case .chunk(let chunk, _): return giveBack(chunk, to: stream)
+            case .end: return
+            case .read: continue
+            case .wait: await waitForRows(stream)
+            }
+        }
+    }
+
+    func beginBlocking(_ stream: RowStream) throws(PostgresError) {
+        while true {
+            switch try step(stream, mayRead: true) {
+            case .chunk(let chunk, _): return giveBack(chunk, to: stream)
+            case .end: return
+            case .read: _ = readForStream(until: .unbounded)
+            case .wait: waitForRowsBlocking(stream)
+            }
+        }
+    }
+
+    private func giveBack(_ chunk: RowChunk, to stream: RowStream) {
+        state.withLock { _ in
+            stream.chunks.insert(chunk, at: 0)
+            stream.bytes &+= chunk.byteCount
+        }
     }
 
     /// The consumer left: the rest is read and thrown away, by the loop.

@@ -4,7 +4,9 @@ import PostgresProtocol
 public final class PostgresColumns: RandomAccessCollection, Sendable {
     /// One column of a result (manual, "RowDescription").
     public struct Column: Sendable, Hashable {
+        /// As the statement named it; need not be unique.
         public let name: String
+        /// The type, of which only the OID is known here.
         public let type: PostgresType
         /// The form in which its values came.
         public let format: PostgresFormat

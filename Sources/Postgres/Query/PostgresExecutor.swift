@@ -48,6 +48,7 @@ extension PostgresExecutor {
         try await pipeline(.isolated, repeat each queries)
     }
 
+    /// Typed queries in one round trip, each its own transaction (`.isolated`) or all of them one (`.atomic`).
     @inlinable
     public func pipeline<each Row>(
         _ sync: PostgresPipeline.Sync, _ queries: repeat PostgresQuery.Typed<each Row>

@@ -34,6 +34,7 @@ public struct PostgresPipeline: Sendable {
 
         @usableFromInline init(replies: [Reply]) { self.replies = replies }
 
+        /// As many as the pipeline had statements.
         public var count: Int { replies.count }
 
         /// The rows of a statement, or its error, which is thrown when they are read.
@@ -72,22 +73,29 @@ public struct PostgresPipeline: Sendable {
         }
     }
 
+    /// What an error takes with it.
     public var sync: Sync
     @usableFromInline var items: [Item] = []
 
+    /// An empty pipeline.
     @inlinable public init(_ sync: Sync = .isolated) { self.sync = sync }
 
+    /// How many statements it has.
     public var count: Int { items.count }
+    /// Whether there is nothing to send.
     public var isEmpty: Bool { items.isEmpty }
 
+    /// Makes room for so many statements at once.
     public mutating func reserveCapacity(_ count: Int) { items.reserveCapacity(count) }
 
+    /// Appends a statement; the ticket finds its rows in the results.
     @inlinable @discardableResult
     public mutating func add<Row>(_ query: PostgresQuery.Typed<Row>) -> Ticket<Row> {
         items.append(Item(query: query.query, formats: query.formats))
         return Ticket(index: items.count &- 1, decode: query.decode)
     }
 
+    /// Appends a statement whose rows, if it has any, are read by column.
     @inlinable @discardableResult
     public mutating func add(_ query: PostgresQuery) -> Ticket<PostgresRow> { add(query.as(PostgresRow.self)) }
 }

@@ -16,6 +16,7 @@ extension PostgresQuery {
             number = Text.numbers.add(1, ordering: .relaxed).newValue
         }
 
+        /// The text as it was given.
         public var sql: String { extras.finishedSQL ?? "" }
     }
 

@@ -3,6 +3,7 @@ import PostgresProtocol
 extension PostgresQuery {
     /// A query that knows what its rows are.
     public struct Typed<Row>: Sendable {
+        /// Text and parameters.
         public var query: PostgresQuery
         @usableFromInline let formats: ResultFormats
         @usableFromInline let decode: @Sendable (PostgresRow) throws(PostgresError) -> Row

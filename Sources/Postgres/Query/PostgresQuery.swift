@@ -83,6 +83,7 @@ extension PostgresQuery: ExpressibleByStringInterpolation {
         storage = stringInterpolation.encoder.seal()
     }
 
+    /// What an interpolated literal may hold; see ``PostgresQuery``.
     public struct StringInterpolation: StringInterpolationProtocol {
         @usableFromInline var encoder: PostgresEncoder
 

@@ -55,11 +55,13 @@ public struct PostgresRow: Sendable {
         return (repeat try cursor.next((each Column).self))
     }
 
+    /// The first column of that name, as the type that is wanted of it.
     @inlinable
     public subscript<Value: PostgresDecodable>(_ name: String) -> Value {
         get throws(PostgresError) { try decode(name, as: Value.self) }
     }
 
+    /// The column at `index`, from 0, as the type that is wanted of it.
     @inlinable
     public subscript<Value: PostgresDecodable>(_ index: Int) -> Value {
         get throws(PostgresError) { try decode(index, as: Value.self) }

@@ -1,5 +1,4 @@
 import PostgresProtocol
-import PostgresTransport
 
 /// The rows of one statement, read as they are wanted.
 ///
@@ -94,27 +93,8 @@ final class RowStreamHandle: Sendable {
 
     @usableFromInline
     nonisolated(nonsending) func nextBlock() async throws(PostgresError) -> RowCursor? {
-        while true {
-            if Task.isCancelled { throw .cancelled(.unknown) }
-            let permit = core.callersMayRead && !core.loop.isCurrent && PollPermit.take()
-            defer { if permit { PollPermit.giveBack() } }
-            switch try core.step(stream, mayRead: permit) {
-            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
-            case .end: return nil
-            case .read: _ = core.readForStream(until: .poll)
-            case .wait: await core.waitForRows(stream)
-            }
-        }
+        try await core.nextBlock(stream)
     }
 
-    func nextBlockBlocking() throws(PostgresError) -> RowCursor? {
-        while true {
-            switch try core.step(stream, mayRead: true) {
-            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
-            case .end: return nil
-            case .read: _ = core.readForStream(until: .unbounded)
-            case .wait: core.waitForRowsBlocking(stream)
-            }
-        }
-    }
+    func nextBlockBlocking() throws(PostgresError) -> RowCursor? { try core.nextBlockBlocking(stream) }
 }

@@ -123,6 +123,7 @@ package struct Outbound: ~Copyable, Sendable {
             statements.remove(statement)
             throw error
         }
+        statement.closing = evicted
         request.closes = evicted.count
         request.parts.formUnion([.parses, .describes])
         messageCount &+= 2 &+ evicted.count

@@ -42,6 +42,8 @@ package final class PreparedStatement: @unchecked Sendable {
         get { storedLastUse }
         set { storedLastUse = newValue }
     }
+    /// Names of evicted statements whose Close goes out before this one's Parse.
+    package var closing: [[UInt8]] = []
     /// Where the driver keeps what it derived from the description.
     package var attachment: (any AnyObject & Sendable)? {
         get { storedAttachment }

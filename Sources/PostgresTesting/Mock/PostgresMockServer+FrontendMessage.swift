@@ -26,6 +26,7 @@ extension PostgresMockServer {
             case terminate = "Terminate"
         }
 
+        /// Which message it is.
         public let kind: Kind
         /// Everything behind the length word.
         public let body: [UInt8]

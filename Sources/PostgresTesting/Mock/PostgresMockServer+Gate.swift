@@ -14,12 +14,15 @@ extension PostgresMockServer {
         /// Readable once the gate is open, for a script that waits for it and for the server's end at once.
         let descriptor = eventfd(0, postgres_EFD_FLAGS)
 
+        /// A closed gate.
         public init() {}
 
         deinit { if descriptor >= 0 { Glibc.close(descriptor) } }
 
+        /// Whether `open()` was called.
         public var isOpen: Bool { state.withLock { $0.isOpen } }
 
+        /// Lets through whoever waits, and everybody after; a gate is not closed again.
         public func open() {
             let waiting = state.withLock { state in
                 state.isOpen = true

@@ -33,11 +33,14 @@ extension PostgresMockServer {
 
         /// A column of a RowDescription.
         public struct Column: Sendable, Hashable {
+            /// The name that RowDescription tells.
             public var name: String
             /// The OID of its type: 23 is int4, 25 is text.
             public var type: UInt32
+            /// The format that RowDescription tells.
             public var isBinary: Bool
 
+            /// A column by name and type OID; 25 is text.
             public init(_ name: String, type: UInt32 = 25, isBinary: Bool = false) {
                 self.name = name
                 self.type = type
@@ -50,16 +53,22 @@ extension PostgresMockServer {
 // MARK: - Start-up
 
 extension PostgresMockServer.Message {
+    /// Ends authentication; alone, it is trust.
     public static let authenticationOk = authentication(0)
+    /// Asks for the password as it is.
     public static let authenticationCleartextPassword = authentication(3)
 
+    /// Asks for the password's MD5, salted by four bytes.
     public static func authenticationMD5Password(salt: [UInt8]) -> Self { authentication(5, salt) }
 
+    /// Offers mechanisms, such as `SCRAM-SHA-256`.
     public static func authenticationSASL(mechanisms: [String]) -> Self {
         authentication(10, mechanisms.flatMap { Array($0.utf8) + [0] } + [0])
     }
 
+    /// The server's first message of SCRAM.
     public static func authenticationSASLContinue(_ data: [UInt8]) -> Self { authentication(11, data) }
+    /// The server's last message of SCRAM, with its signature.
     public static func authenticationSASLFinal(_ data: [UInt8]) -> Self { authentication(12, data) }
 
     /// Any authentication request, by its code.
@@ -70,6 +79,7 @@ extension PostgresMockServer.Message {
         }
     }
 
+    /// What a cancel request would have to show.
     public static func backendKeyData(processID: UInt32 = 4711, secretKey: [UInt8] = [1, 2, 3, 4]) -> Self {
         Self(type: "K") { writer in
             writer.write(processID)
@@ -77,6 +87,7 @@ extension PostgresMockServer.Message {
         }
     }
 
+    /// Tells the value of a run-time parameter.
     public static func parameterStatus(_ name: String, _ value: String) -> Self {
         Self(type: "S") { writer in
             writer.writeText(name)
@@ -102,13 +113,20 @@ extension PostgresMockServer.Message {
 // MARK: - Queries
 
 extension PostgresMockServer.Message {
+    /// Answers Parse.
     public static let parseComplete = Self(type: "1")
+    /// Answers Bind.
     public static let bindComplete = Self(type: "2")
+    /// Answers Close.
     public static let closeComplete = Self(type: "3")
+    /// Answers Describe of a statement without rows.
     public static let noData = Self(type: "n")
+    /// Stands for CommandComplete after an empty statement.
     public static let emptyQueryResponse = Self(type: "I")
+    /// Stands for CommandComplete when Execute had a limit of rows.
     public static let portalSuspended = Self(type: "s")
 
+    /// Ends a statement, with a tag such as `INSERT 0 1`.
     public static func commandComplete(_ tag: String) -> Self { Self(type: "C") { $0.writeText(tag) } }
 
     /// A row in text format; nil is NULL.
@@ -125,6 +143,7 @@ extension PostgresMockServer.Message {
         }
     }
 
+    /// Names the columns of the rows that follow.
     public static func rowDescription(_ columns: [Column]) -> Self {
         Self(type: "T") { writer in
             writer.write(UInt16(truncatingIfNeeded: columns.count))
@@ -140,6 +159,7 @@ extension PostgresMockServer.Message {
         }
     }
 
+    /// Tells the OIDs of a statement's parameters.
     public static func parameterDescription(_ types: [UInt32]) -> Self {
         Self(type: "t") { writer in
             writer.write(UInt16(truncatingIfNeeded: types.count))
@@ -155,6 +175,7 @@ extension PostgresMockServer.Message {
         report("E", sqlState, message, severity, fields)
     }
 
+    /// A warning, or the like; may come at any time.
     public static func noticeResponse(
         _ message: String, sqlState: String = "00000", severity: String = "NOTICE"
     ) -> Self {
@@ -177,6 +198,7 @@ extension PostgresMockServer.Message {
         }
     }
 
+    /// What LISTEN is told of; may come at any time.
     public static func notificationResponse(processID: UInt32 = 4711, channel: String, payload: String = "") -> Self {
         Self(type: "A") { writer in
             writer.write(processID)
@@ -197,13 +219,18 @@ extension PostgresMockServer.Message {
 // MARK: - COPY
 
 extension PostgresMockServer.Message {
+    /// Ends a copy.
     public static let copyDone = Self(type: "c")
 
+    /// A piece of a copy.
     public static func copyData(_ bytes: [UInt8]) -> Self { Self(type: "d", body: bytes) }
+    /// Begins COPY FROM STDIN.
     public static func copyInResponse(columns: Int = 1, isBinary: Bool = false) -> Self { copy("G", columns, isBinary) }
+    /// Begins COPY TO STDOUT.
     public static func copyOutResponse(columns: Int = 1, isBinary: Bool = false) -> Self {
         copy("H", columns, isBinary)
     }
+    /// Begins streaming replication.
     public static func copyBothResponse(columns: Int = 1, isBinary: Bool = false) -> Self {
         copy("W", columns, isBinary)
     }

@@ -31,6 +31,7 @@ public final class PostgresMockServer: Sendable {
     public struct Failure: Error, Sendable, Hashable, CustomStringConvertible {
         /// The number of the connection, from 0; nil when it concerns the server.
         public var connection: Int?
+        /// What was expected, and what came.
         public var message: String
 
         public var description: String { connection.map { "connection \($0): \(message)" } ?? message }
@@ -52,6 +53,7 @@ public final class PostgresMockServer: Sendable {
         var bytes: [UInt8] = []
     }
 
+    /// Where it listens.
     public let address: Address
     /// The port of 127.0.0.1, or the number that the socket's name ends with.
     public let port: Int

@@ -24,7 +24,7 @@ extension PostgresMockServer {
 
 /// Connects to a server that follows these steps after a start-up without proof, runs `body`, and holds the server to its script.
 func withMock(
-    _ steps: [Step], configure: (inout PostgresConfiguration) -> Void = { _ in },
+    _ steps: [Step], mayEndEarly: Bool = false, configure: (inout PostgresConfiguration) -> Void = { _ in },
     _ body: (PostgresConnection, PostgresMockServer) async throws -> Void
 ) async throws {
     let server = try PostgresMockServer(script: [.acceptTrust()] + steps)
@@ -36,7 +36,8 @@ func withMock(
         await server.stop()
         throw error
     }
-    try await server.finish()
+    // A client that refuses a message by its header does not wait for the rest of it.
+    if mayEndEarly { await server.stop() } else { try await server.finish() }
 }
 
 /// The error of an operation; an issue if there is none.

@@ -140,7 +140,7 @@ struct MockStreamTests {
         }
     }
 
-    @Test func `a stream whose prepared statement the server lost fails, and the next one works`() async throws {
+    @Test func `a stream whose prepared statement the server lost is sent once more`() async throws {
         try await withMock([
             .expect(firstExecution), .send(Self.rows(1, bytes: 1)), .expect(nextExecution),
             .send(.errorResponse("26000"), .readyForQuery()), .expect(firstExecution), .send(Self.rows(2, bytes: 1)),
@@ -151,11 +151,20 @@ struct MockStreamTests {
                 return count
             }
             let first = try await count()
-            let error = await failure { try await count() }
-            let third = try await count()
+            let second = try await count()
             #expect(first == 1)
+            #expect(second == 2)
+        }
+    }
+
+    @Test func `inside a transaction a lost statement is the stream's error`() async throws {
+        try await withMock([
+            .expect(firstExecution), .send(Self.rows(1, bytes: 1)), .expect(nextExecution),
+            .send(.errorResponse("26000"), .readyForQuery("E")),
+        ]) { db, _ in
+            for try await _ in try await db.stream(Self.query, as: String.self) {}
+            let error = await failure { for try await _ in try await db.stream(Self.query, as: String.self) {} }
             #expect(error?.code == .invalidSqlStatementName)
-            #expect(third == 2)
         }
     }
 

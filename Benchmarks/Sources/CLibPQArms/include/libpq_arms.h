@@ -43,7 +43,9 @@ bool libpq_arm_naive(
     libpq_arm *arm, const libpq_rows *rows, int32_t count, uint64_t *latencies, int64_t *duplicate_keys);
 /// Statement "upsert" in pipeline mode, with a Sync after each or one for all.
 bool libpq_arm_pipeline(libpq_arm *arm, const libpq_rows *rows, int32_t count, bool sync_each);
-/// Statement "bulk" (text[], jsonb[]).
+/// Statement "bulk" (text[], jsonb[]) with arrays that are ready made.
 bool libpq_arm_bulk(libpq_arm *arm, const libpq_arrays *arrays);
+/// The same, packing the rows into arrays first.
+bool libpq_arm_bulk_rows(libpq_arm *arm, const libpq_rows *rows);
 /// Statement "rows" (int4) -> int4, int8, text, float8, timestamptz in single-row mode; every column is read.
 bool libpq_arm_read_rows(libpq_arm *arm, int32_t count, double *checksum);
