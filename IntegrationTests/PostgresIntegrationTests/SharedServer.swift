@@ -63,13 +63,6 @@ func eventually(
     }
 }
 
-/// What the process has in memory, in bytes.
-func residentBytes() throws -> Int {
-    let text = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8)
-    let fields = text.split(separator: " ")
-    return (fields.count > 1 ? Int(fields[1]) ?? 0 : 0) * sysconf(Int32(_SC_PAGESIZE))
-}
-
 /// How many sockets of this process lead to this port of this machine.
 func openSockets(toPort port: Int) -> Int {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
