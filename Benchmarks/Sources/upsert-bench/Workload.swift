@@ -14,8 +14,12 @@ struct Workload: Sendable {
     }
 
     private let server: WorkloadServer
+    private let statements: Int
 
-    init(_ server: WorkloadServer) { self.server = server }
+    init(_ server: WorkloadServer, statements: Int) {
+        self.server = server
+        self.statements = statements
+    }
 
     static func warmUp(_ count: Int) -> Int { min(count, 500) }
 
@@ -118,8 +122,8 @@ struct Workload: Sendable {
         let rows = StatsRow.rows(count, keys: count)
         try await db.upsert(rows.prefix(2))
         let meter = Meter()
-        for _ in 0..<5 { try await db.upsert(rows) }
-        return Finished(operations: 5 * count, cost: meter.cost)
+        for _ in 0..<statements { try await db.upsert(rows) }
+        return Finished(operations: statements * count, cost: meter.cost)
     }
 
     /// Ten connections that come to the same five keys together, in each round on an empty table.
