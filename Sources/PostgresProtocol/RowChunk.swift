@@ -26,6 +26,11 @@ package final class RowChunk: @unchecked Sendable {
         set { storedColumns = newValue }
     }
 
+    /// Sets `columns` unless they are the same, which they mostly are when a block is filled again.
+    package func setColumns(_ columns: any AnyObject & Sendable) {
+        if storedColumns !== columns { storedColumns = columns }
+    }
+
     /// Where the bytes begin; valid while the block is held.
     package var base: UnsafeRawPointer { UnsafeRawPointer(memory) }
 

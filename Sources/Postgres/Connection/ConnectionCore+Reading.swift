@@ -115,16 +115,14 @@ extension ConnectionCore {
     /// The end of a request: the reply goes to whoever waits.
     @inline(__always)
     private func finishHead(_ wanted: Int) -> Reply? {
-        if case .none = head.collector, inbound.endedAsUsual {
-            let rowCount = inbound.rowCount
-            let affected = inbound.affected
-            var block = inbound.takeOnlyBlock()
+        if case .none = head.collector, let end = inbound.takeUsualEnd() {
+            var block = end.block
             if let columns = usualColumns() {
                 if block == nil { block = inbound.emptyBlock() }
-                if let block, block.columns !== columns { block.columns = columns }
+                block?.setColumns(columns)
             }
-            let reply = Reply(block: block, rowCount: rowCount, affected: affected)
-            return complete(reply, inbound.status, wanted)
+            return complete(
+                Reply(block: block, rowCount: end.rowCount, affected: end.affected), end.status, wanted)
         }
         let result = inbound.takeResult()
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
@@ -165,12 +163,19 @@ extension ConnectionCore {
                     state.sentAt = 0
                 }
             }
-            countReads(&state)
             switch queued {
             case .unclaimed, .cancelled:
-                if number == wanted { isWanted = true } else { state.parked[number] = reply }
+                if number == wanted {
+                    // The reader itself; its counters are read when somebody asks.
+                    isWanted = true
+                    return .abandoned
+                }
+                state.parked[number] = reply
+                countReads(&state)
                 return .abandoned
-            case .continuation, .thread, .abandoned: return queued
+            case .continuation, .thread, .abandoned:
+                countReads(&state)
+                return queued
             }
         }
         if hasRoomAgain { wakeForRoom() }

@@ -171,10 +171,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 return lost(error, holding: .sender)
             }
             let isDone = state.withLock { state in
-                let counters = channel.senderCounters
-                state.statistics.bytesSent = counters.bytesSent
-                state.senderCalls = counters.systemCalls
                 if isFull {
+                    countSends(&state)
                     state.sentBytes &-= outgoing.count &- outgoingSent
                     guard state.closed == nil else { return releaseSender(&state) }
                     state.wantsWrite = true
@@ -343,8 +341,18 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         channel.close()
     }
 
+    private func countSends(_ state: inout ConnectionState) {
+        let counters = channel.senderCounters
+        state.statistics.bytesSent = counters.bytesSent
+        state.senderCalls = counters.systemCalls
+    }
+
+    /// A role's counters belong to who has the role. While nobody has it they are read here; otherwise what was noted last counts:
+    /// each reply that woke somebody is in it.
     var statistics: PostgresConnection.Statistics {
         state.withLock { state in
+            if !state.sending { countSends(&state) }
+            if state.reader != .caller, !state.loopReads { countReads(&state) }
             var statistics = state.statistics
             statistics.messagesSent = state.outbound.messageCount
             statistics.systemCalls &+= state.senderCalls &+ state.readerCalls

@@ -45,8 +45,9 @@ package struct Inbound: ~Copyable, Sendable {
 
     package var buffer: ReceiveBuffer
     package var limits: MessageFramer.Limits
-    /// Messages received so far.
-    package private(set) var messageCount = 0
+    /// Messages received so far. (A mutating getter: for a plain one the caller, in another module, copies all of this first.)
+    package var messageCount: Int { mutating get { messages } }
+    private var messages = 0
 
     /// The last thing the server said before it closes the connection.
     package private(set) var farewell: ServerReport?
@@ -93,26 +94,29 @@ package struct Inbound: ~Copyable, Sendable {
     /// Lets the rows that are still to come be thrown away.
     package mutating func discardRows() { discardsRows = true }
 
-    /// Whether the request ended with rows of at most one block and a count; then its parts can be taken one by one, which spares
-    /// most requests the copying of what they do not have. Otherwise `takeResult` has it all.
-    @inline(__always)
-    package var endedAsUsual: Bool { request.parts == .executesAndSyncs && !result.isUnusual }
-    @inline(__always)
-    package var rowCount: Int { result.rowCount }
-    @inline(__always)
-    package var affected: Int { result.affected }
-    @inline(__always)
-    package var status: TransactionStatus? { result.status }
+    /// What a request ends with that went as usual: rows of at most one block, and a count.
+    package struct UsualEnd {
+        package let block: RowChunk?
+        package let rowCount: Int
+        package let affected: Int
+        package let status: TransactionStatus?
+    }
 
-    /// The rows of a request that ended as usual.
-    package mutating func takeOnlyBlock() -> RowChunk? {
+    /// The end of a request that went as usual; nil if `takeResult` has more to say. Spares most requests the copying of what they
+    /// do not have.
+    package mutating func takeUsualEnd() -> UsualEnd? {
+        guard request.parts == .executesAndSyncs, !result.isUnusual else { return nil }
+        let end = UsualEnd(
+            block: result.firstChunk, rowCount: result.rowCount, affected: result.affected, status: result.status)
         result.affected = 0
-        guard let chunk = result.firstChunk else { return nil }
-        result.firstChunk = nil
-        result.rowCount = 0
-        result.rowBytes = 0
-        spare = chunk
-        return chunk
+        if result.firstChunk != nil {
+            result.rowCount = 0
+            result.rowBytes = 0
+            // The last block becomes the spare one: a swap costs no counting of references.
+            swap(&spare, &result.firstChunk)
+            result.firstChunk = nil
+        }
+        return end
     }
 
     /// A block without rows: to tell the columns of an empty result.
@@ -148,7 +152,7 @@ package struct Inbound: ~Copyable, Sendable {
             throw .unexpectedMessage(tag, while: "nothing is in flight")
         }
         buffer.consume(size)
-        messageCount &+= 1
+        messages &+= 1
         farewell = report
     }
 
@@ -180,13 +184,13 @@ package struct Inbound: ~Copyable, Sendable {
             let body = UnsafeRawBufferPointer(start: base + 5, count: size &- 5)
             if let event = try readAsynchronous(tag, body) {
                 buffer.consume(size)
-                messageCount &+= 1
+                messages &+= 1
                 return event
             }
             if phase == .idle { return .needsRequest(tag: tag) }
             let event = try read(tag, body)
             buffer.consume(size)
-            messageCount &+= 1
+            messages &+= 1
             if let event { return event }
         }
     }
@@ -379,7 +383,7 @@ package struct Inbound: ~Copyable, Sendable {
             rows &+= 1
         }
         guard rows > 0 else { return false }
-        messageCount &+= rows
+        messages &+= rows
         keep(UnsafeRawBufferPointer(start: base, count: offset), rows: rows)
         buffer.consume(offset)
         return true
