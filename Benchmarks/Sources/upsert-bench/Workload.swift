@@ -106,10 +106,11 @@ struct Workload: Sendable {
         _ db: PostgresConnection, _ count: Int, _ sync: PostgresPipeline.Sync
     ) async throws -> Finished {
         let rows = StatsRow.rows(1000, keys: 1000)
+        let upsert = StatsRow.upsert
         func flight(_ count: Int) async throws {
             var pipeline = PostgresPipeline(sync)
             pipeline.reserveCapacity(count)
-            for number in 0..<count { pipeline.add(rows[number % rows.count].upsertQuery) }
+            for number in 0..<count { pipeline.add(upsert(rows[number % rows.count]).query) }
             try await db.run(pipeline).check()
         }
         try await flight(1)
