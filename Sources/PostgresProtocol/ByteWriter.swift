@@ -19,6 +19,9 @@ package struct ByteWriter: ~Copyable {
     /// Bytes written so far.
     @usableFromInline package private(set) var count = 0
 
+    /// How often in a row it was used for little since it grew large.
+    private var smallUses = 0
+
     package init(capacity: Int = 4096) {
         let size = max(capacity, 64)
         base = .allocate(byteCount: size, alignment: 16)
@@ -109,13 +112,23 @@ package struct ByteWriter: ~Copyable {
 
     package mutating func removeAll() { count = 0 }
 
-    /// Gives up memory that one large message needed.
-    package mutating func shrink(to limit: Int) {
-        guard count == 0, capacity > limit else { return }
-        base.deallocate()
-        base = .allocate(byteCount: limit, alignment: 16)
-        capacity = limit
+    /// Empties it after use. Memory that a large message needed is given up only when many small ones came after it: whoever sends
+    /// large messages sends more of them, and new pages cost more than the copying.
+    package mutating func recycle() {
+        if capacity > ByteWriter.keptCapacity {
+            smallUses = count < capacity / 8 ? smallUses &+ 1 : 0
+            if smallUses > 64 || capacity > ByteWriter.largestKeptCapacity {
+                base.deallocate()
+                base = .allocate(byteCount: ByteWriter.keptCapacity, alignment: 16)
+                capacity = ByteWriter.keptCapacity
+                smallUses = 0
+            }
+        }
+        count = 0
     }
+
+    private static let keptCapacity = 65_536
+    private static let largestKeptCapacity = 16 << 20
 
     /// One message: type byte (absent in the startup family), length word, body.
     @inline(__always)

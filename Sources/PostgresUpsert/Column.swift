@@ -77,6 +77,7 @@ public struct Column<Row>: Sendable {
                 (rows, order, count, encoder: inout PostgresEncoder) throws(PostgresError) in
                 let first = UnsafeRawPointer(rows) + offset
                 let stride = MemoryLayout<Row>.stride
+                let start = encoder.byteCount
                 var index = 0
                 do throws(PostgresError) {
                     if let order {
@@ -84,6 +85,7 @@ public struct Column<Row>: Sendable {
                             let value = first + order[index] &* stride
                             try encoder.writeCell(value.assumingMemoryBound(to: Value.self).pointee)
                             index &+= 1
+                            if index == 64 { encoder.reserveCapacity(writtenSince: start, values: 64, of: count) }
                         }
                     } else {
                         var value = first
@@ -91,6 +93,7 @@ public struct Column<Row>: Sendable {
                             try encoder.writeCell(value.assumingMemoryBound(to: Value.self).pointee)
                             value += stride
                             index &+= 1
+                            if index == 64 { encoder.reserveCapacity(writtenSince: start, values: 64, of: count) }
                         }
                     }
                 } catch {

@@ -24,7 +24,9 @@ extension Array: PostgresEncodable where Element: PostgresEncodable {
         encoder.write(length)
         encoder.write(Int32(1))
         var holdsNull = false
-        for value in self {
+        let first = encoder.bytes
+        for (index, value) in self.enumerated() {
+            if index == 64 { encoder.reserveCapacity(writtenSince: first, values: 64, of: count) }
             let start = encoder.bytes
             try encoder.writeCell(value)
             if encoder.bytes &- start == 4, encoder.isNullCell(at: start) { holdsNull = true }

@@ -124,6 +124,23 @@ public struct PostgresEncoder {
         withExtendedLifetime(other.storage) {}
     }
 
+    /// Makes room for `count` more bytes at once, instead of by doubling.
+    public mutating func reserveCapacity(_ count: Int) {
+        let (needed, overflows) = bytes.addingReportingOverflow(max(0, count))
+        // A guess that is out of all proportion is not followed; what is really written decides.
+        guard !overflows, needed <= 1 << 30, needed > byteCapacity else { return }
+        grow(segments: segmentCapacity, bytes: needed)
+    }
+
+    /// Of `total` values of one kind the first `done` were written, from `start` on: makes room for the others, on the assumption
+    /// that they are of about the same length. Growing by doubling would copy them all once more, and touch twice the memory.
+    @inline(never)
+    public mutating func reserveCapacity(writtenSince start: Int, values done: Int, of total: Int) {
+        guard done > 0, total > done, bytes >= start else { return }
+        let (others, overflows) = ((bytes &- start) / done &+ 1).multipliedReportingOverflow(by: total &- done)
+        if !overflows, others < 1 << 30 { reserveCapacity(others &+ others / 16) }
+    }
+
     /// Overwrites four bytes written before, such as a count that is known only at the end.
     public mutating func patch(_ value: Int32, at offset: Int) {
         guard offset >= 0, offset <= bytes &- 4 else { return }

@@ -66,10 +66,14 @@ extension ConnectionCore {
 
     /// What can be told before anything is sent.
     private func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
-        for (index, item) in items.enumerated() {
-            if let error = item.query.problem {
-                throw error.with(message: "statement \(index + 1) of the pipeline: \(error.message)")
+        let found = state.withLock { state -> (index: Int, error: PostgresError)? in
+            for index in items.indices {
+                if let error = state.problem(of: items[index].query) { return (index, error) }
             }
+            return nil
+        }
+        if let (index, error) = found {
+            throw error.with(message: "statement \(index + 1) of the pipeline: \(error.message)")
         }
     }
 

@@ -180,7 +180,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                     return true
                 }
                 outgoingSent = 0
-                outgoing.removeAll()
+                outgoing.recycle()
                 if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
                     swap(&woken, &state.waitingForRoom)
                 }
@@ -195,7 +195,6 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     private func releaseSender(_ state: inout ConnectionState) -> Bool {
         state.sending = false
-        outgoing.shrink(to: 65536)
         closeDescriptorIfUnused(&state)
         return true
     }

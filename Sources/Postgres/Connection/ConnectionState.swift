@@ -76,6 +76,12 @@ struct ConnectionState: ~Copyable, Sendable {
         case stringsAsText
     }
 
+    /// What is wrong with a query, before anything of it or of its companions is written.
+    mutating func problem(of query: PostgresQuery) -> PostgresError? {
+        if let problem = query.problem { return problem }
+        return known.find(query).containsZero ? PostgresError(.zeroByte("the SQL text"), sql: nil) : nil
+    }
+
     /// Writes one execution into `pending`.
     @inline(__always)
     mutating func encode(

@@ -16,6 +16,8 @@ final class KnownQuery: @unchecked Sendable {
     /// Whether strings are declared as text, because the server could not infer their type.
     @exclusivity(unchecked) private(set) var typesStringsAsText = false
     @exclusivity(unchecked) var statement: PreparedStatement?
+    /// A text that the server would take for a shorter one.
+    let containsZero: Bool
 
     init(_ query: PostgresQuery) {
         let storage = query.storage
@@ -24,6 +26,7 @@ final class KnownQuery: @unchecked Sendable {
         segments = (0..<header.pointee.segments).map { storage.segmentBase[$0] }
         texts = header.pointee.texts
         sql = Array(query.sql.utf8)
+        containsZero = sql.contains(0)
         let parameters = segments.filter { $0.kind == .parameter }
         declaredTypes = parameters.map(\.word)
         parameterFormats = KnownQuery.codes(parameters.map { $0.address == 0 ? .text : .binary })

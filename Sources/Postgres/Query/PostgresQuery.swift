@@ -37,7 +37,7 @@ public struct PostgresQuery: Sendable {
         return sql
     }
 
-    /// What can be told to be wrong with it before anything is sent.
+    /// What can be told to be wrong with it, its text apart, before anything is sent.
     var problem: PostgresError? {
         let header = storage.sealed
         if let failure = header.pointee.failure { return failure.with(sql: sql) }
@@ -51,16 +51,6 @@ public struct PostgresQuery: Sendable {
                 code: .invalidArgument,
                 message:
                     "the parameters have \(header.pointee.bytes) bytes; the server takes less than 1 GiB in a message")
-        }
-        let hasZero =
-            header.pointee.finishedSQL?.utf8.contains(0) == true
-            || header.pointee.texts.contains { $0.utf8.contains(0) }
-            || (0..<header.pointee.segments).contains {
-                let segment = storage.segmentBase[$0]
-                return segment.kind == .literal && PostgresQuery.literal(segment).contains(0)
-            }
-        if hasZero {
-            return PostgresError(code: .invalidArgument, message: "the SQL text contains a NUL character")
         }
         return nil
     }
