@@ -7,6 +7,7 @@ extension Scenario {
     static func pipelined(_ server: BenchmarkServer) async throws -> Scenario {
         let rows = StatsRow.rows(1000, keys: 1000)
         let libpqRows = try LibPQ.Rows(rows)
+        let upsert = StatsRow.upsert
         let explicit = try await server.connect()
         let automatic = try await server.connect()
         let libpq = try server.connectLibPQ()
@@ -19,7 +20,7 @@ extension Scenario {
                     try await flight(of: rows.count) { (tally) throws(PostgresError) in
                         var pipeline = PostgresPipeline(.isolated)
                         pipeline.reserveCapacity(rows.count)
-                        for row in rows { pipeline.add(row.upsertQuery) }
+                        for row in rows { pipeline.add(upsert(row).query) }
                         for error in try await explicit.run(pipeline).errors {
                             if let error { tally.count(error) }
                         }

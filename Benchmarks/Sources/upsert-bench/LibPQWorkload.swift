@@ -4,8 +4,12 @@ import Measurement
 /// The workloads done by libpq.
 struct LibPQWorkload {
     private let server: WorkloadServer
+    private let statements: Int
 
-    init(_ server: WorkloadServer) { self.server = server }
+    init(_ server: WorkloadServer, statements: Int) {
+        self.server = server
+        self.statements = statements
+    }
 
     func run(_ name: WorkloadCommand.Name, _ count: Int) throws -> Workload.Finished {
         let libpq = try LibPQ(name == .w1t ? server.tcpURL : server.url, schema: nil)
@@ -45,8 +49,8 @@ struct LibPQWorkload {
         case .w7:
             let rows = try LibPQ.Rows(StatsRow.rows(count, keys: count))
             let meter = Meter()
-            for _ in 0..<5 { try libpq.bulkUpsert(rows) }
-            return .init(operations: 5 * count, cost: meter.cost)
+            for _ in 0..<statements { try libpq.bulkUpsert(rows) }
+            return .init(operations: statements * count, cost: meter.cost)
         case .w1b, .w1a, .w1m, .w1g, .w1l, .w3b:
             throw ValidationError(
                 "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5 and w7.")

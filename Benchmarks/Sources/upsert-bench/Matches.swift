@@ -79,6 +79,7 @@ extension Match {
     static func pipelinedUpserts(_ server: BenchmarkServer, _ size: RoundSize) async throws -> Match {
         let rows = StatsRow.rows(min(size.upserts, 1000), keys: 1000)
         let flights = max(size.upserts / rows.count, 1)
+        let upsert = StatsRow.upsert
         let libpqRows = try LibPQ.Rows(rows)
         let db = try await server.connect()
         let libpq = try server.connectLibPQ()
@@ -95,7 +96,7 @@ extension Match {
                     for _ in 0..<flights {
                         var pipeline = PostgresPipeline(.isolated)
                         pipeline.reserveCapacity(rows.count)
-                        for row in rows { pipeline.add(row.upsertQuery) }
+                        for row in rows { pipeline.add(upsert(row).query) }
                         try await db.run(pipeline).check()
                     }
                 },

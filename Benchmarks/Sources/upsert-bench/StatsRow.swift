@@ -29,14 +29,6 @@ struct StatsRow: PostgresTable {
         }
     }
 
-    /// The typed upsert's statement as a query, for a pipeline.
-    var upsertQuery: PostgresQuery {
-        """
-        INSERT INTO stats (stats_type, data, fetched_at) VALUES (\(statsType), \(data), now()) \
-        ON CONFLICT (stats_type) DO UPDATE SET data = EXCLUDED.data, fetched_at = now()
-        """
-    }
-
     // Digits in front, so that the order of the numbers is the order of the keys.
     static func key(_ number: Int) -> String { "key\(1_000_000 + number)" }
 }

@@ -14,8 +14,12 @@ struct Workload: Sendable {
     }
 
     private let server: WorkloadServer
+    private let statements: Int
 
-    init(_ server: WorkloadServer) { self.server = server }
+    init(_ server: WorkloadServer, statements: Int) {
+        self.server = server
+        self.statements = statements
+    }
 
     static func warmUp(_ count: Int) -> Int { min(count, 500) }
 
@@ -102,10 +106,11 @@ struct Workload: Sendable {
         _ db: PostgresConnection, _ count: Int, _ sync: PostgresPipeline.Sync
     ) async throws -> Finished {
         let rows = StatsRow.rows(1000, keys: 1000)
+        let upsert = StatsRow.upsert
         func flight(_ count: Int) async throws {
             var pipeline = PostgresPipeline(sync)
             pipeline.reserveCapacity(count)
-            for number in 0..<count { pipeline.add(rows[number % rows.count].upsertQuery) }
+            for number in 0..<count { pipeline.add(upsert(rows[number % rows.count]).query) }
             try await db.run(pipeline).check()
         }
         try await flight(1)
@@ -118,8 +123,8 @@ struct Workload: Sendable {
         let rows = StatsRow.rows(count, keys: count)
         try await db.upsert(rows.prefix(2))
         let meter = Meter()
-        for _ in 0..<5 { try await db.upsert(rows) }
-        return Finished(operations: 5 * count, cost: meter.cost)
+        for _ in 0..<statements { try await db.upsert(rows) }
+        return Finished(operations: statements * count, cost: meter.cost)
     }
 
     /// Ten connections that come to the same five keys together, in each round on an empty table.

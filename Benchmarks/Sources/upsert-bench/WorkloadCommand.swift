@@ -27,6 +27,9 @@ struct WorkloadCommand: ParsableCommand {
     @Flag(help: "Do the work with libpq.")
     var libpq = false
 
+    @Option(help: "How often w7 upserts its rows.")
+    var statements = 5
+
     @Argument(help: "What to do.")
     var name: Name
 
@@ -34,22 +37,26 @@ struct WorkloadCommand: ParsableCommand {
     var count: Int
 
     func validate() throws {
-        if !(1...100_000_000).contains(count) { throw ValidationError("The number of operations is out of range.") }
+        if !(1...100_000_000).contains(count) || !(1...1000).contains(statements) {
+            throw ValidationError("The number of operations is out of range.")
+        }
     }
 
     func run() throws {
         let server = try WorkloadServer()
-        if libpq { return try printLine(name, try LibPQWorkload(server).run(name, count)) }
+        if libpq { return try printLine(name, try LibPQWorkload(server, statements: statements).run(name, count)) }
         switch name {
-        case .w1b: try printLine(name, try Workload(server).selectBlocking(count))
+        case .w1b: try printLine(name, try Workload(server, statements: statements).selectBlocking(count))
         case .w1m:
-            runToEndServingMainActor { [name, count] in
-                try printLine(name, try await Workload(server).run(name, count))
+            runToEndServingMainActor { [name, count, statements] in
+                try printLine(name, try await Workload(server, statements: statements).run(name, count))
             } onError: { error in
                 WorkloadCommand.exit(withError: error)
             }
         default:
-            try runToEnd { [name, count] in try printLine(name, try await Workload(server).run(name, count)) }
+            try runToEnd { [name, count, statements] in
+                try printLine(name, try await Workload(server, statements: statements).run(name, count))
+            }
         }
     }
 }

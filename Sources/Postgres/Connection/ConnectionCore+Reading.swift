@@ -67,7 +67,11 @@ extension ConnectionCore {
                 case .needsRequest:
                     if !beginHead() { try inbound.readFarewell() }
                 case .finished:
-                    if let reply = finishHead(wanted) { outcome.reply = reply }
+                    if let reply = finishHead(wanted) {
+                        outcome.reply = reply
+                        // Mostly that was all; what else there is, is read as usual.
+                        if inbound.buffer.isEmpty { return outcome }
+                    }
                 case .statementFinished:
                     finishStatementOfScript()
                 case .rows:

@@ -67,28 +67,30 @@ final class KnownQuery: @unchecked Sendable {
 /// The known queries of one connection.
 struct KnownQueries: ~Copyable {
     private var queries: [UInt64: KnownQuery] = [:]
-    private var last: KnownQuery?
+    /// The last one found, which `queries` holds; unmanaged, so that looking at it costs no counting of references.
+    private var last: Unmanaged<KnownQuery>?
     private let capacity: Int
 
     init(capacity: Int) { self.capacity = max(16, capacity) }
 
     @inline(__always)
     mutating func find(_ query: PostgresQuery) -> KnownQuery {
-        if let last, last.matches(query.storage) { return last }
+        if let last, last._withUnsafeGuaranteedRef({ $0.matches(query.storage) }) { return last.takeUnretainedValue() }
         return search(query)
     }
 
     @inline(never)
     private mutating func search(_ query: PostgresQuery) -> KnownQuery {
         if let known = queries[query.storage.sealed.pointee.identity], known.matches(query.storage) {
-            last = known
+            last = Unmanaged.passUnretained(known)
             return known
         }
         // Texts made at run time could fill the memory; begin anew then. The second level still knows the statements.
         if queries.count >= capacity &* 2 { queries.removeAll() }
+        last = nil
         let known = KnownQuery(query)
         queries[known.identity] = known
-        last = known
+        last = Unmanaged.passUnretained(known)
         return known
     }
 }

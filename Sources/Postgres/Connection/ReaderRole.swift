@@ -39,15 +39,19 @@ struct ReaderPolicy: Sendable {
     /// Requests in a row that were alone; negative after any overlap.
     var streak = 0
 
-    mutating func measured(_ nanoseconds: UInt64) { latency = (latency &* 7 &+ min(nanoseconds, 1_000_000_000)) / 8 }
+    /// One outlier, as when the server's process has to wait for a processor, must not send the next dozen callers to the slower way;
+    /// a server that really is slow gets above the limit within five.
+    mutating func measured(_ nanoseconds: UInt64) {
+        latency = (latency &* 7 &+ min(nanoseconds, latencyLimit &* 2)) / 8
+    }
 
     /// A poll ran out.
     mutating func waitedInVain() {
-        latency = min(latency &+ UInt64(ReaderPolicy.pollMicroseconds) &* 250, 1_000_000_000)
-        streak = -64
+        latency = min(latency &+ latencyLimit / 2, latencyLimit &* 2)
+        streak = -16
     }
 
-    mutating func overlapped() { streak = min(streak, 0) &- 16 < -64 ? -64 : -16 }
+    mutating func overlapped() { streak = -16 }
 
     var isFast: Bool { latency < latencyLimit }
 }

@@ -70,7 +70,9 @@ struct Reply: Sendable {
     var retry: Retry { rare?.retry ?? .none }
     var end: End { rare?.end ?? End() }
     var chunks: [RowChunk] { rare?.chunks ?? block.map { [$0] } ?? [] }
-    @usableFromInline var columns: PostgresColumns? { rare?.columns ?? block?.columns.map { unsafeDowncast($0, to: PostgresColumns.self) } }
+    @usableFromInline var columns: PostgresColumns? {
+        rare?.columns ?? block?.columns.map { unsafeDowncast($0, to: PostgresColumns.self) }
+    }
 
     /// Adds what is seldom there.
     mutating func add(error: PostgresError? = nil, retry: Retry = .none, end: End? = nil) {

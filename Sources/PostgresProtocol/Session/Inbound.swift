@@ -175,6 +175,10 @@ package struct Inbound: ~Copyable, Sendable {
                 continue
             }
             let length = Int32(bigEndian: base.loadUnaligned(fromByteOffset: 1, as: Int32.self))
+            if let event = try readFrequent(tag, length, base, available) {
+                if case .needsBytes = event { continue }
+                return event
+            }
             let size = try MessageFramer.judge(tag: tag, length: length, limits: limits)
             guard available >= size else {
                 // What cannot be legal is not waited for, nor kept.
@@ -192,6 +196,39 @@ package struct Inbound: ~Copyable, Sendable {
             buffer.consume(size)
             messages &+= 1
             if let event { return event }
+        }
+    }
+
+    /// The three messages that every execution gets, whole and of the length they always have: judged and read in one step.
+    ///
+    /// - Returns: nil if it is not one of them; then the general way has it. `needsBytes` stands for "go on".
+    @inline(__always)
+    private mutating func readFrequent(
+        _ tag: UInt8, _ length: Int32, _ base: UnsafeRawPointer, _ available: Int
+    ) throws(ProtocolError) -> Event? {
+        switch tag {
+        case BackendMessage.Tag.bindComplete where phase == .binding && length == 4:
+            buffer.consume(5)
+            messages &+= 1
+            phase = .rows
+            return .needsBytes
+        case BackendMessage.Tag.commandComplete where phase == .rows && length > 4 && length < 64:
+            let size = Int(length) &+ 1
+            guard available >= size else { return nil }
+            try readTag(UnsafeRawBufferPointer(start: base + 5, count: size &- 5))
+            buffer.consume(size)
+            messages &+= 1
+            return executed() ?? .needsBytes
+        case BackendMessage.Tag.readyForQuery where phase == .syncing && length == 5 && available >= 6:
+            guard let status = TransactionStatus(rawValue: base.load(fromByteOffset: 5, as: UInt8.self)) else {
+                return nil
+            }
+            result.status = status
+            groupFailed = false
+            buffer.consume(6)
+            messages &+= 1
+            return finish()
+        default: return nil
         }
     }
 
@@ -227,23 +264,6 @@ package struct Inbound: ~Copyable, Sendable {
         }
     }
 
-    /// One message of the current reply. The frequent ones need no payload; the others are decoded.
-    private mutating func read(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
-        switch (phase, tag) {
-        case (.binding, BackendMessage.Tag.bindComplete):
-            try empty(tag, body)
-            phase = .rows
-            return nil
-        case (.rows, BackendMessage.Tag.commandComplete):
-            try readTag(body)
-            return executed()
-        case (.syncing, BackendMessage.Tag.readyForQuery):
-            return try readReady(tag, body)
-        default:
-            return try readSeldom(tag, body)
-        }
-    }
-
     private mutating func readReady(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event {
         var reader = ByteReader(body, message: tag)
         result.status = try TransactionStatus(&reader)
@@ -252,7 +272,8 @@ package struct Inbound: ~Copyable, Sendable {
         return finish()
     }
 
-    private mutating func readSeldom(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
+    /// One message of the current reply.
+    private mutating func read(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {
         switch (phase, try BackendMessage(tag: tag, body: body)) {
         case (_, .errorResponse(let report)): return try failed(report)
         case (.closing, .closeComplete):
@@ -267,8 +288,13 @@ package struct Inbound: ~Copyable, Sendable {
             phase = .describingRows
         case (.describingRows, .rowDescription(let description)): described(description)
         case (.describingRows, .noData): described(nil)
+        case (.binding, .bindComplete): phase = .rows
+        case (.rows, .commandComplete):
+            try readTag(body)
+            return executed()
         case (.rows, .emptyQueryResponse): return executed()
-        case (.skipping, .readyForQuery), (.simple, .readyForQuery): return try readReady(tag, body)
+        case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery):
+            return try readReady(tag, body)
         case (.simple, .rowDescription(let description)):
             result.description = StatementDescription(parameterTypes: [], rowDescription: description)
             columnCount = description.columns.count

@@ -15,6 +15,9 @@ package struct ReceiveBuffer: ~Copyable {
 
     deinit { memory.deallocate() }
 
+    /// (A mutating getter: for a plain one the caller, in another module, copies the buffer's owner first.)
+    @inline(__always) package var isEmpty: Bool { mutating get { start == end } }
+
     /// How many bytes wait to be read.
     @inline(__always) package var count: Int { end &- start }
 
