@@ -58,7 +58,7 @@ struct AdversityTests {
         pipeline.add("SELECT pg_terminate_backend(pg_backend_pid())")
         pipeline.add("INSERT INTO \(identifier: table) VALUES (2)")
         let results = try await db.run(pipeline)
-        #expect(results.errors.allSatisfy { $0?.code == .adminShutdown })
+        #expect(results.errors[1]?.code == .adminShutdown)
         #expect(results.errors.allSatisfy { $0?.outcome != .succeeded && $0?.outcome != .notSent })
         let other = try await connect()
         #expect(try await other.query("SELECT count(*) FROM \(identifier: table)", as: Int.self).one() == 0)
@@ -135,11 +135,14 @@ struct AdversityTests {
     // MARK: The end on this side
 
     @Test func closeAnswersEverybodyAndFreesTheSession() async throws {
-        let db = try await connect(over: .tcp)
+        let db = try await connect(over: .tcp) {
+            // Else the server would sleep to the end before it looks.
+            $0.parameters = ["client_connection_check_interval": "100"]
+        }
         let pid = try #require(db.backendProcessID)
         let server = try await PostgresEphemeralServer.shared()
         try await withThrowingTaskGroup(of: PostgresError?.self) { group in
-            for _ in 0..<20 { group.addTask { await failure { try await db.execute("SELECT pg_sleep(2)") } } }
+            for _ in 0..<20 { group.addTask { await failure { try await db.execute("SELECT pg_sleep(60)") } } }
             try await waitUntilAsleep(db, server)
             let begin = ContinuousClock.now
             db.close()
@@ -147,7 +150,7 @@ struct AdversityTests {
                 #expect(error?.code == .connectionClosed)
                 #expect(error?.outcome == .unknown || error?.outcome == .notSent)
             }
-            #expect(ContinuousClock.now - begin < .seconds(2))
+            #expect(ContinuousClock.now - begin < .seconds(10))
         }
         try await eventually("the session goes on") {
             try await server.runSQL("SELECT count(*) FROM pg_stat_activity WHERE pid = \(pid)") == "0"

@@ -35,8 +35,10 @@ struct CancellationTests {
         }
         let pid = try #require(db.backendProcessID)
         try await eventually("waiting") {
-            try await holder.query("SELECT wait_event FROM pg_stat_activity WHERE pid = \(pid)", as: String?.self).one()
-                == "advisory"
+            let event = try await holder.query(
+                "SELECT wait_event FROM pg_stat_activity WHERE pid = \(pid)", as: String?.self
+            ).one()
+            return event == .some("advisory")
         }
         task.cancel()
         let error = await task.value

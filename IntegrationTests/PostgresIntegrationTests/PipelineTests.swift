@@ -126,6 +126,64 @@ struct PipelineTests {
         try await expectUsable(db)
     }
 
+    // Small enough in number for the caller to read its own replies, and too large for one piece, of which the server sends
+    // nothing before the Sync of the last.
+    @Test func aFewVeryLargeStatementsInOneGroupFinish() async throws {
+        let db = try await connect()
+        let text = String(repeating: "v", count: 200_000)
+        var pipeline = PostgresPipeline(.atomic)
+        let tickets = (0..<8).map { number in
+            pipeline.add(PostgresQuery("SELECT \(number)::int8, length(\(text))").as((Int, Int).self))
+        }
+        for _ in 0..<3 {
+            let results = try await db.run(pipeline)
+            for (number, ticket) in tickets.enumerated() { #expect(try results[ticket].one() == (number, 200_000)) }
+        }
+    }
+
+    @Test func aFailureInTheFirstPieceOfALargeGroupReachesThePiecesBehindIt() async throws {
+        let db = try await connect()
+        let table = try await table(db, "n int, t text")
+        let text = String(repeating: "f", count: 10_000)
+        var pipeline = PostgresPipeline(.atomic)
+        for number in Int32(0)..<500 {
+            pipeline.add("INSERT INTO \(identifier: table) VALUES (1000 / (\(number) - 10), \(text))")
+        }
+        let results = try await db.run(pipeline)
+        #expect(results.errors[10]?.code == .divisionByZero)
+        #expect(outcomes(results).enumerated().allSatisfy { $0.element == ($0.offset == 10 ? .rejected : .aborted) })
+        #expect(try await numbers(db, table) == [])
+        try await expectUsable(db)
+    }
+
+    @Test func aSessionThatEndsAmongThePiecesOfAGroupIsNoSuccess() async throws {
+        let table = try await table(connect(), "n int, t text")
+        let text = String(repeating: "e", count: 10_000)
+        for sync in [PostgresPipeline.Sync.isolated, .atomic] {
+            let db = try await connect()
+            var pipeline = PostgresPipeline(sync)
+            for number in Int32(0)..<1000 {
+                pipeline.add("INSERT INTO \(identifier: table) VALUES (\(number), \(text))")
+                if number == 10 { pipeline.add("SELECT pg_terminate_backend(pg_backend_pid())") }
+            }
+            let results = try await db.run(pipeline)
+            #expect(results.count == 1001)
+            let kept = try await countAndEmpty(table)
+            let succeeded = results.errors.filter { $0 == nil }.count
+            #expect(succeeded == kept)
+            #expect(results.errors[11]?.code == .adminShutdown)
+            let outcome = results.errors[12]?.outcome
+            #expect(outcome == .notSent || outcome == (sync == .atomic ? .aborted : .unknown))
+        }
+    }
+
+    private func countAndEmpty(_ table: String) async throws -> Int {
+        let db = try await connect()
+        let count = try await db.query("SELECT count(*) FROM \(identifier: table)", as: Int.self).one()
+        try await db.execute("TRUNCATE \(identifier: table)")
+        return count
+    }
+
     @Test func aCancelledLargePipelineEndsAndTheConnectionGoesOn() async throws {
         for sync in [PostgresPipeline.Sync.isolated, .atomic] {
             let db = try await connect()

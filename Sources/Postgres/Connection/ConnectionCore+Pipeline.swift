@@ -99,39 +99,35 @@ extension ConnectionCore {
     ) async throws(PostgresError) -> [Reply] {
         var progress = Progress(writer: nextWriter(), sync: sync, modes: modes)
         var flights: [Flight] = []
+        var unawaited: Int?
+        var end: PostgresError?
         while progress.next < items.count {
-            if Task.isCancelled, flights.isEmpty { throw .cancelled(.notSent) }
+            if Task.isCancelled {
+                if flights.isEmpty { throw .cancelled(.notSent) }
+                // An atomic group that has begun goes on to its Sync: without it nobody could use the connection again, and
+                // with it here, half of the group would take effect.
+                if sync == .isolated { break }
+            }
             let mayRead =
                 callersMayRead && items.count <= ConnectionCore.smallFlight && !loop.isCurrent && PollPermit.take()
-            defer { if mayRead { PollPermit.giveBack() } }
-            let piece: Piece
+            var number: Int?
             do {
-                piece = try begin(items, &progress, mayRead: mayRead, blocking: false)
+                defer { if mayRead { PollPermit.giveBack() } }
+                number = try fly(items, &progress, &flights, bound: mayRead ? .poll : nil, blocking: false)
             } catch {
                 if flights.isEmpty { throw error }
+                end = error
                 break
             }
-            switch piece {
-            case .noRoom: await waitForRoom(for: progress.writer)
-            case .begun(let begun, let flight, _):
-                flights.append(flight)
-                let isLast = progress.next >= items.count
-                switch begun {
-                case .reads(let number):
-                    if let reply = readOwnReply(number, .poll) {
-                        if let error = reply.reply.error { flight.fail(error, error.outcome) }
-                    } else {
-                        settle(flight, await wait(for: number))
-                    }
-                case .queued(let number, let flush):
-                    if flush { pump() }
-                    // All but the last piece are awaited through the last: replies come in order.
-                    if isLast { settle(flight, await wait(for: number)) } else { forget(number) }
-                case .noRoom: break
-                }
+            guard let number else {
+                await waitForRoom(for: progress.writer, evenIfCancelled: sync == .atomic && !flights.isEmpty)
+                continue
             }
+            if let unawaited { forget(unawaited) }
+            unawaited = number == ConnectionCore.alreadyRead ? nil : number
         }
-        return collect(flights, items.count, sync)
+        if let unawaited, let last = flights.last { settle(last, await wait(for: unawaited)) }
+        return collect(flights, items.count, sync, end)
     }
 
     private func flyBlocking(
@@ -139,37 +135,53 @@ extension ConnectionCore {
     ) throws(PostgresError) -> [Reply] {
         var progress = Progress(writer: nextWriter(), sync: sync, modes: modes)
         var flights: [Flight] = []
+        var unawaited: Int?
+        var end: PostgresError?
         while progress.next < items.count {
-            let piece: Piece
+            var number: Int?
             do {
-                piece = try begin(items, &progress, mayRead: true, blocking: true)
+                number = try fly(items, &progress, &flights, bound: .unbounded, blocking: true)
             } catch {
                 if flights.isEmpty { throw error }
+                end = error
                 break
             }
-            switch piece {
-            case .noRoom: waitForRoomBlocking(for: progress.writer)
-            case .begun(let begun, let flight, _):
-                flights.append(flight)
-                switch begun {
-                case .reads(let number):
-                    if let reply = readOwnReply(number, .unbounded) {
-                        if let error = reply.reply.error { flight.fail(error, error.outcome) }
-                    } else {
-                        settle(flight, waitBlocking(for: number))
-                    }
-                case .queued(let number, let flush):
-                    if flush { pump() }
-                    if progress.next >= items.count {
-                        settle(flight, waitBlocking(for: number))
-                    } else {
-                        forget(number)
-                    }
-                case .noRoom: break
-                }
+            guard let number else {
+                waitForRoomBlocking(for: progress.writer)
+                continue
             }
+            if let unawaited { forget(unawaited) }
+            unawaited = number == ConnectionCore.alreadyRead ? nil : number
         }
-        return collect(flights, items.count, sync)
+        if let unawaited, let last = flights.last { settle(last, waitBlocking(for: unawaited)) }
+        return collect(flights, items.count, sync, end)
+    }
+
+    private static let alreadyRead = -1
+
+    /// Sends one piece. All but the last are awaited through the last: replies come in order.
+    ///
+    /// - Parameter bound: how long the caller may read by itself; nil if it may not.
+    /// - Returns: the number of the piece to wait for, or `alreadyRead`; nil if there is no room.
+    private func fly(
+        _ items: [PostgresPipeline.Item], _ progress: inout Progress, _ flights: inout [Flight], bound: ReadBound?,
+        blocking: Bool
+    ) throws(PostgresError) -> Int? {
+        guard
+            case .begun(let begun, let flight, _) = try begin(
+                items, &progress, mayRead: bound != nil, blocking: blocking)
+        else { return nil }
+        flights.append(flight)
+        switch begun {
+        case .reads(let number):
+            guard let own = readOwnReply(number, bound ?? .poll) else { return number }
+            if let error = own.reply.error { flight.fail(error, error.outcome) }
+            return ConnectionCore.alreadyRead
+        case .queued(let number, let flush):
+            if flush { pump() }
+            return number
+        case .noRoom: return nil
+        }
     }
 
     /// The caller's wait ended without the flight's replies: it was cancelled, or the connection broke.
@@ -238,13 +250,19 @@ extension ConnectionCore {
             let flight = Flight(requests)
             var entry = InFlight(request: first.request, formats: first.formats, startOffset: startOffset)
             entry.collector = .flight(flight)
-            let begun = enqueue(&state, entry, mayRead: mayRead, blocking: blocking, onLoop: onLoop)
+            // The replies of an atomic piece may come only with the Sync of the last.
+            let isLast = progress.next >= items.count
+            let begun = enqueue(&state, entry, mayRead: mayRead && isLast, blocking: blocking, onLoop: onLoop)
             return .begun(begun, flight, next: progress.next)
         }
     }
 
     /// The replies of all pieces, one a statement.
-    private func collect(_ flights: [Flight], _ count: Int, _ sync: PostgresPipeline.Sync) -> [Reply] {
+    ///
+    /// - Parameter end: why not all pieces were sent.
+    private func collect(
+        _ flights: [Flight], _ count: Int, _ sync: PostgresPipeline.Sync, _ end: PostgresError?
+    ) -> [Reply] {
         var replies: [Reply] = []
         replies.reserveCapacity(count + 1)
         // After a cancelled wait the flights are still the reader's; nothing of them may be looked at.
@@ -256,11 +274,9 @@ extension ConnectionCore {
                 replies += flight.replies
             }
         }
-        if sync == .atomic, replies.count > count {
-            let end = replies.removeLast()
-            PostgresPipeline.settleAtomic(&replies, end)
-        }
-        while replies.count < count { replies.append(Reply(error: .cancelled(.notSent))) }
+        let groupEnd = replies.count > count ? replies.removeLast() : Reply()
+        while replies.count < count { replies.append(Reply(error: end ?? .cancelled(.notSent))) }
+        if sync == .atomic { PostgresPipeline.settleAtomic(&replies, groupEnd) }
         return replies
     }
 }

@@ -325,16 +325,21 @@ extension ConnectionCore {
     }
 
     /// Until the sender has caught up. The caller then tries again; if its task was cancelled, it finds that out itself.
-    nonisolated(nonsending) func waitForRoom(for writer: Int? = nil) async {
+    ///
+    /// - Parameter evenIfCancelled: the caller has to go on, cancelled or not, and would spin.
+    nonisolated(nonsending) func waitForRoom(for writer: Int? = nil, evenIfCancelled: Bool = false) async {
         let number = state.withLock { state in
             state.roomNumber &+= 1
             return state.roomNumber
         }
         await withTaskCancellationHandler {
             _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-                if !waitForRoom(number, .continuation(continuation), writer) { continuation.resume(returning: Reply()) }
+                if !waitForRoom(number, .continuation(continuation), writer, evenIfCancelled) {
+                    continuation.resume(returning: Reply())
+                }
             }
         } onCancel: {
+            if evenIfCancelled { return }
             let waiting = state.withLock { state -> ConnectionState.RoomWaiter? in
                 guard let index = state.waitingForRoom.firstIndex(where: { $0.number == number }) else { return nil }
                 return state.waitingForRoom.remove(at: index)
@@ -344,9 +349,13 @@ extension ConnectionCore {
     }
 
     /// False if there is room by now, or never will be.
-    func waitForRoom(_ number: Int, _ waiter: InFlight.Waiter, _ writer: Int?) -> Bool {
+    func waitForRoom(
+        _ number: Int, _ waiter: InFlight.Waiter, _ writer: Int?, _ evenIfCancelled: Bool = false
+    ) -> Bool {
         state.withLock { state in
-            guard state.closed == nil, !state.hasRoom(for: writer), !Task.isCancelled else { return false }
+            guard state.closed == nil, !state.hasRoom(for: writer), evenIfCancelled || !Task.isCancelled else {
+                return false
+            }
             state.waitingForRoom.append(ConnectionState.RoomWaiter(number: number, waiter: waiter))
             return true
         }

@@ -254,7 +254,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
         state.closed = reason
         // A sender that waits for the socket to be writable would wait for ever.
-        if state.wantsWrite || (state.sending && state.armed.contains(.writable) && role != .sender) {
+        if state.wantsWrite || state.isSenderDead
+            || (state.sending && state.armed.contains(.writable) && role != .sender)
+        {
             state.sending = false
         }
         state.wantsWrite = false
@@ -288,7 +290,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// The transport failed.
     func lost(_ error: TransportError, holding role: Role) {
-        // What the server said is the reader's to know; a sender finds the connection broken a little earlier, perhaps.
+        if role == .sender, leaveTheEndToTheReader() { return }
         let farewell = role == .reader ? inbound.farewell : nil
         fail(
             farewell.map { PostgresError($0, outcome: .unknown, sql: nil) }
@@ -296,6 +298,20 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                     code: .connectionLost, message: "the connection to \(server.address) broke: \(error)",
                     outcome: .unknown, underlying: error),
             holding: role)
+    }
+
+    /// A server that ends a session says why, and closes; a sender can meet the closed connection before the reader has read the
+    /// reason. So the sender keeps its role, with nothing to send, and the reader reads what there is up to the end, which
+    /// comes at the latest because of the shutdown here.
+    private func leaveTheEndToTheReader() -> Bool {
+        state.withLock { state in
+            guard state.closed == nil else { return false }
+            state.isSenderDead = true
+            if state.reader == .nobody { state.reader = .loop }
+            arm(&state)
+            channel.socket.shutdownBoth()
+            return true
+        }
     }
 
     /// The server broke the protocol: there is no way back into step.

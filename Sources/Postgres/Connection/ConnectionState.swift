@@ -18,6 +18,8 @@ struct ConnectionState: ~Copyable, Sendable {
     var loopReads = false
     /// Somebody holds the sender role, perhaps waiting for the socket to be writable.
     var sending = false
+    /// The sender failed and keeps its role; the reader is about to find the end of the connection.
+    var isSenderDead = false
     var turnScheduled = false
     var wantsWrite = false
     var armed: Interest = []
