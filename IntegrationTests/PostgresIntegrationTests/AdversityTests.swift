@@ -2,7 +2,7 @@ import Postgres
 import PostgresTesting
 import Testing
 
-/// Sessions and servers that end, and statements that a query cannot run.
+/// Sessions and servers that end.
 @Suite(
     .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct AdversityTests {
@@ -210,93 +210,5 @@ struct AdversityTests {
             }
             #expect(!(await server.serverLog).contains("unexpected EOF on client connection"))
         }
-    }
-
-    // MARK: COPY
-
-    @Test(arguments: ["COPY t FROM STDIN", "COPY t TO STDOUT", "COPY (SELECT generate_series(1, 10000)) TO STDOUT"])
-    func aCopyIsRefusedAndTheConnectionGoesOn(_ copy: String) async throws {
-        let db = try await connect()
-        try await db.script("CREATE TEMP TABLE t (n int); INSERT INTO t SELECT generate_series(1, 1000)")
-        let query: PostgresQuery = "\(unsafeSQL: copy)"
-        for _ in 0..<2 {
-            let extended = await failure { try await db.execute(query) }
-            #expect(extended?.code == .unsupported)
-            try await expectUsable(db)
-            let simple = await failure { try await db.script(query) }
-            #expect(simple?.code == .unsupported)
-            try await expectUsable(db)
-            let mixed = await failure { try await db.script("SELECT 1; \(query); SELECT 2") }
-            #expect(mixed?.code == .unsupported)
-            try await expectUsable(db)
-            let streamed = await failure {
-                for try await _ in try await db.stream(query, as: String.self) {}
-            }
-            #expect(streamed?.code == .unsupported)
-            try await expectUsable(db)
-        }
-        #expect(try await db.query("SELECT count(*) FROM t", as: Int.self).one() == 1000)
-    }
-
-    @Test func aCopyInAPipelineEndsInATypedError() async throws {
-        let db = try await connect()
-        try await db.script("CREATE TEMP TABLE t (n int)")
-        var pipeline = PostgresPipeline(.isolated)
-        pipeline.add("SELECT 1")
-        pipeline.add("COPY t FROM STDIN")
-        pipeline.add("SELECT 2")
-        let results = try await db.run(pipeline)
-        #expect(results.errors[1]?.code == .unsupported)
-        #expect(results.errors[2] != nil)
-        if !db.isClosed { try await expectUsable(db) }
-
-        let other = try await connect()
-        try await other.script("CREATE TEMP TABLE t (n int); INSERT INTO t VALUES (1)")
-        var out = PostgresPipeline(.isolated)
-        out.add("SELECT 1")
-        out.add("COPY t TO STDOUT")
-        out.add("SELECT 2")
-        let outResults = try await other.run(out)
-        #expect(outResults.errors.map { $0?.code } == [nil, .unsupported, nil])
-        try await expectUsable(other)
-    }
-
-    // MARK: What comes unasked
-
-    @Test func aFloodOfNoticesDisturbsNothing() async throws {
-        let db = try await connect()
-        try await db.script(
-            """
-            DO $$ BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE 'notice % %', i, repeat('x', 100); END LOOP; END $$
-            """)
-        let notices: PostgresQuery = "SELECT set_config('client_min_messages', 'debug5', false)"
-        _ = try await db.query(notices).one()
-        for _ in 0..<100 { try await expectUsable(db) }
-    }
-
-    @Test func notificationsDisturbNothing() async throws {
-        let db = try await connect()
-        let other = try await connect()
-        let channel = uniqueName("channel")
-        try await db.execute("LISTEN \(identifier: channel)")
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask {
-                for number in 0..<500 {
-                    try await other.execute("SELECT pg_notify(\(channel), \("message \(number)"))")
-                }
-            }
-            for _ in 0..<4 { group.addTask { for _ in 0..<250 { try await expectUsable(db) } } }
-            try await group.waitForAll()
-        }
-        // While nobody asks anything, too.
-        for _ in 0..<50 { try await other.execute("SELECT pg_notify(\(channel), 'idle')") }
-        try await expectUsable(db)
-    }
-
-    @Test func aClientEncodingThatThisClientDoesNotSpeakClosesTheConnection() async throws {
-        let db = try await connect()
-        let error = await failure { try await db.execute("SET client_encoding = 'LATIN1'") }
-        #expect(error?.code == .brokenProtocol)
-        #expect(db.isClosed)
     }
 }

@@ -48,7 +48,7 @@ struct ConnectTests {
         #expect(error?.code == .timedOut)
         #expect(error?.outcome == .notSent)
         #expect(elapsed >= .milliseconds(450))
-        #expect(elapsed < .seconds(10))
+        #expect(elapsed < .seconds(30))
     }
 
     @Test func theBlockingConnectIsLeftAtTheTimeoutToo() async throws {

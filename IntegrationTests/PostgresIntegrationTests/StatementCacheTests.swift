@@ -68,6 +68,24 @@ struct StatementCacheTests {
         #expect((db.statistics - before).messagesSent == 3)
     }
 
+    // The first statement's Parse is still on the way when the cache has no room for it any more.
+    @Test(arguments: [true, false])
+    func aStatementEvictedBeforeItsReplyIsStillDescribedForItsFollowers(_ callersMayRead: Bool) async throws {
+        let db = try await connect {
+            $0.statementCacheCapacity = 2
+            if !callersMayRead { $0.callerReadsBelowLatency = .zero }
+        }
+        var pipeline = PostgresPipeline(.isolated)
+        pipeline.add("SELECT pg_sleep(0.2)")
+        var tickets: [PostgresPipeline.Ticket<Int>] = []
+        for text in ["0", "0", "1", "2", "3", "0", "0"] {
+            tickets.append(pipeline.add(PostgresQuery("SELECT \(unsafeSQL: text)").as(Int.self)))
+        }
+        let results = try await db.run(pipeline)
+        #expect(try tickets.map { try results[$0].one() } == [0, 0, 1, 2, 3, 0, 0])
+        try await expectUsable(db)
+    }
+
     @Test func evictionAmongConcurrentTasksConfusesNobody() async throws {
         let db = try await connect { $0.statementCacheCapacity = 3 }
         try await withThrowingTaskGroup(of: Void.self) { group in

@@ -275,10 +275,11 @@ extension ConnectionCore {
                 state.outbound.statements.putBack(statement.closing)
             }
             statement.closing = []
-            if request.parts.contains(.parses), statement.state == .pending {
+            // Evicted while its Parse was on the way, it is still described for those who had bound to it by then.
+            if request.parts.contains(.parses), statement.state != .ready {
                 if result.isParsed, let description = result.description {
                     statement.description = description
-                    statement.state = .ready
+                    if statement.state == .pending { statement.state = .ready }
                 } else if result.isParsed {
                     state.outbound.statements.evict(statement)
                 } else {
