@@ -33,6 +33,7 @@ static const uint32_t postgres_EPOLLOUT = (uint32_t)EPOLLOUT;
 static const uint32_t postgres_EPOLLERR = (uint32_t)EPOLLERR;
 static const uint32_t postgres_EPOLLHUP = (uint32_t)EPOLLHUP;
 static const uint32_t postgres_EPOLLONESHOT = (uint32_t)EPOLLONESHOT;
+static const uint32_t postgres_EPOLLRDHUP = (uint32_t)EPOLLRDHUP;
 static const uint32_t postgres_EPOLLET = (uint32_t)EPOLLET;
 
 static const int postgres_EPOLL_CLOEXEC = (int)EPOLL_CLOEXEC;

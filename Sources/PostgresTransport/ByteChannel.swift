@@ -59,14 +59,19 @@ package final class ByteChannel: @unchecked Sendable {
         return count
     }
 
-    /// ``Socket/waitReadable(microseconds:)``, counted.
+    /// Whether decrypted or undecrypted bytes may be at hand that the socket says nothing of. The reader's to ask.
+    package var mayHoldMore: Bool { engine?.mayHoldMoreInput ?? false }
+
+    /// ``Socket/waitReadable(microseconds:)``, counted. At once if bytes may be at hand already.
     package func waitReadable(microseconds: Int) -> Bool {
+        if mayHoldMore { return true }
         waitCalls &+= 1
         return socket.waitReadable(microseconds: microseconds)
     }
 
-    /// ``Socket/waitReadable(until:)``, counted.
+    /// ``Socket/waitReadable(until:)``, counted. At once if bytes may be at hand already.
     package func waitReadable(until deadline: Deadline) -> Bool {
+        if mayHoldMore { return true }
         waitCalls &+= 1
         return socket.waitReadable(until: deadline)
     }

@@ -81,7 +81,8 @@ final class Poller: Sendable {
     /// epoll reports errors and hang-ups whether asked or not. Level-triggered, a dead descriptor that nobody reads would
     /// keep the loop spinning; so an empty interest is edge-triggered, and hears of it once.
     private static func events(of interest: Interest) -> UInt32 {
-        guard !interest.isEmpty else { return postgres_EPOLLET }
+        // Nor would anybody hear of a peer that only closes its own side, as TCP does, until the next call.
+        guard !interest.isEmpty else { return postgres_EPOLLET | postgres_EPOLLRDHUP }
         var events: UInt32 = 0
         if interest.contains(.readable) { events |= postgres_EPOLLIN }
         if interest.contains(.writable) { events |= postgres_EPOLLOUT }
@@ -91,6 +92,7 @@ final class Poller: Sendable {
 
     static func readiness(of events: UInt32) -> Readiness {
         if events & (postgres_EPOLLERR | postgres_EPOLLHUP) != 0 { return [.readable, .writable, .hangup] }
+        if events & postgres_EPOLLRDHUP != 0 { return [.readable, .hangup] }
         var readiness: Readiness = []
         if events & postgres_EPOLLIN != 0 { readiness.insert(.readable) }
         if events & postgres_EPOLLOUT != 0 { readiness.insert(.writable) }

@@ -44,6 +44,8 @@ final class TLSEngine: @unchecked Sendable {
     private let ciphertext = UnsafeMutableRawBufferPointer.allocate(byteCount: TLSEngine.receiveSize, alignment: 16)
     /// Whether decrypted bytes, or whole records, may be left from the last call.
     @exclusivity(unchecked) private var mayHoldMore = true
+    /// For the reader, before it waits for the socket.
+    var mayHoldMoreInput: Bool { mayHoldMore && readFailure == nil }
     /// What to throw once the bytes before it were handed out.
     @exclusivity(unchecked) private var readFailure: TransportError?
     @exclusivity(unchecked) private(set) var peerClosedCleanly = false

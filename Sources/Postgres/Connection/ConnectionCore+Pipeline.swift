@@ -10,7 +10,7 @@ extension ConnectionCore {
     private static let smallFlight = 16
 
     private enum Piece {
-        case begun(Begun, Flight, next: Int)
+        case begun(Begun, Flight)
         case noRoom
     }
 
@@ -89,7 +89,10 @@ extension ConnectionCore {
             modes[index] = mode
             found.append(index)
         }
-        return sync == .atomic && !found.isEmpty ? Array(items.indices) : found
+        guard sync == .atomic, !found.isEmpty else { return found }
+        // What a COMMIT of the group's own has made lasting must not happen twice.
+        let hasCommitted = replies.contains { $0.error == nil && $0.end.tag == StatementResult.commitTag }
+        return hasCommitted ? [] : Array(items.indices)
     }
 
     // MARK: A flight
@@ -116,6 +119,7 @@ extension ConnectionCore {
                 number = try fly(items, &progress, &flights, bound: mayRead ? .poll : nil, blocking: false)
             } catch {
                 if flights.isEmpty { throw error }
+                abandonGroup(sync, error)
                 end = error
                 break
             }
@@ -143,6 +147,7 @@ extension ConnectionCore {
                 number = try fly(items, &progress, &flights, bound: .unbounded, blocking: true)
             } catch {
                 if flights.isEmpty { throw error }
+                abandonGroup(sync, error)
                 end = error
                 break
             }
@@ -157,6 +162,11 @@ extension ConnectionCore {
         return collect(flights, items.count, sync, end)
     }
 
+    /// A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
+    private func abandonGroup(_ sync: PostgresPipeline.Sync, _ error: PostgresError) {
+        if sync == .atomic { fail(error.with(outcome: .unknown)) }
+    }
+
     private static let alreadyRead = -1
 
     /// Sends one piece. All but the last are awaited through the last: replies come in order.
@@ -168,7 +178,7 @@ extension ConnectionCore {
         blocking: Bool
     ) throws(PostgresError) -> Int? {
         guard
-            case .begun(let begun, let flight, _) = try begin(
+            case .begun(let begun, let flight) = try begin(
                 items, &progress, mayRead: bound != nil, blocking: blocking)
         else { return nil }
         flights.append(flight)
@@ -228,7 +238,15 @@ extension ConnectionCore {
             let isolated = progress.sync == .isolated
             while progress.next < items.count, state.pending.count &- pendingStart < ConnectionCore.pieceBytes {
                 let item = items[progress.next]
-                let request = try state.encode(item.query, item.formats, progress.modes[progress.next], sync: isolated)
+                let request: Request
+                do throws(PostgresError) {
+                    request = try state.encode(item.query, item.formats, progress.modes[progress.next], sync: isolated)
+                } catch {
+                    // Nothing of this piece may be sent without being awaited.
+                    state.encodedBytes &-= state.pending.count &- pendingStart
+                    state.pending.truncate(to: pendingStart)
+                    throw error
+                }
                 requests.append(Flight.Item(request: request, formats: item.formats))
                 progress.next &+= 1
             }
@@ -253,7 +271,7 @@ extension ConnectionCore {
             // The replies of an atomic piece may come only with the Sync of the last.
             let isLast = progress.next >= items.count
             let begun = enqueue(&state, entry, mayRead: mayRead && isLast, blocking: blocking, onLoop: onLoop)
-            return .begun(begun, flight, next: progress.next)
+            return .begun(begun, flight)
         }
     }
 
@@ -287,9 +305,12 @@ extension PostgresPipeline {
         for index in replies.indices where replies[index].error != nil {
             replies[index].add(end: Reply.End(tag: replies[index].end.tag, status: end.end.status))
         }
-        guard let cause = replies.lazy.compactMap(\.error).first ?? end.error else { return }
+        // A result that was too large, say, was refused on this side: the server knows nothing of it.
+        let failures = replies.lazy.compactMap(\.error).filter { $0.outcome != .succeeded }
+        guard let cause = failures.first ?? end.error else { return }
         let committed = replies.lastIndex { $0.error == nil && $0.end.tag == StatementResult.commitTag } ?? -1
-        for index in replies.indices where index > committed && replies[index].error == nil {
+        for index in replies.indices where index > committed {
+            if let error = replies[index].error, error.outcome != .succeeded { continue }
             replies[index].add(
                 error: PostgresError(
                     code: cause.code,

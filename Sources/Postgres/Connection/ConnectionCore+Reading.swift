@@ -91,14 +91,12 @@ extension ConnectionCore {
     }
 
     private func parameterChanged(_ parameter: ParameterStatus) throws(ProtocolError) {
-        if parameter.name == "client_encoding", parameter.value != "UTF8" {
-            throw .clientEncoding(parameter.value)
-        }
-        state.withLock { state in
-            // A bound, so that a hostile server cannot fill the memory.
-            if state.parameters.count < 256 || state.parameters[parameter.name] != nil {
-                state.parameters[parameter.name] = parameter.value
-            }
+        do throws(ProtocolError) {
+            try state.withLock { state throws(ProtocolError) in try state.parameters.record(parameter) }
+        } catch {
+            // More names than anybody needs are not kept; that is no reason to end a session that works.
+            if case .tooManyParameters = error { return }
+            throw error
         }
     }
 
@@ -126,14 +124,13 @@ extension ConnectionCore {
                 block?.setColumns(columns)
             }
             return complete(
-                Reply(block: block, rowCount: end.rowCount, affected: end.affected), end.status, wanted)
+                Reply(block: block, rowCount: end.rowCount, affected: end.affected), wanted)
         }
         let result = inbound.takeResult()
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
-        let status = result.status
         let reply = makeReply(result, inbound.request, head.formats)
         if case .stream(let stream) = head.collector { stream.finish(reply, core: self) }
-        return complete(reply, status, wanted)
+        return complete(reply, wanted)
     }
 
     private func finishInFlight(_ flight: Flight, _ result: StatementResult, _ wanted: Int) -> Reply? {
@@ -145,12 +142,12 @@ extension ConnectionCore {
             inbound.begin(next.request)
             return nil
         }
-        return complete(Reply(), result.status, wanted)
+        return complete(Reply(), wanted)
     }
 
     /// Takes the request out of the queue, and its reply to its caller.
     @inline(__always)
-    private func complete(_ reply: Reply, _ status: TransactionStatus?, _ wanted: Int) -> Reply? {
+    private func complete(_ reply: Reply, _ wanted: Int) -> Reply? {
         if case .none = head.collector {} else { head.collector = .none }
         var isWanted = false
         var hasRoomAgain = false
@@ -158,7 +155,6 @@ extension ConnectionCore {
             let number = state.queue.nextNumber &- state.queue.count
             let queued = state.queue.removeFirst { request in request.waiter }
             guard let queued else { return .abandoned }
-            if let status { state.transactionStatus = status }
             hasRoomAgain = state.queue.count == ConnectionState.queueLimit / 2
             if state.queue.isEmpty {
                 state.statistics.roundTrips &+= 1
@@ -249,7 +245,7 @@ extension ConnectionCore {
         case nil: break
         case .rejected(let report):
             failure = PostgresError(report, outcome: .rejected, sql: request.statement?.key.text)
-            if request.parts.contains(.executes) { again = retry(after: report, request) }
+            if request.parts.contains(.executes) { again = retry(after: report, request, result) }
         case .aborted:
             failure = PostgresError(
                 code: .inFailedSqlTransaction, message: "not run: an earlier statement of the group failed",
@@ -286,7 +282,9 @@ extension ConnectionCore {
                     state.outbound.statements.remove(statement)
                 }
             } else if case .rejected(let report) = result.failure {
-                if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
+                if !result.failedBeforeRunning {
+                    // The server has it still: 26000, say, is about an EXECUTE inside.
+                } else if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
                     state.outbound.statements.remove(statement)
                 } else if isStalePlan(report) {
                     state.outbound.statements.evict(statement)
@@ -296,8 +294,10 @@ extension ConnectionCore {
     }
 
     /// Whether an isolated statement outside a transaction, of which nothing was run, is worth sending once more.
-    private func retry(after report: ServerReport, _ request: Request) -> Reply.Retry {
-        switch PostgresError.Code(report.sqlState) {
+    private func retry(after report: ServerReport, _ request: Request, _ result: StatementResult) -> Reply.Retry {
+        // Behind BindComplete the error comes from inside the statement, which ran.
+        guard result.failedBeforeRunning else { return .none }
+        return switch PostgresError.Code(report.sqlState) {
         case .invalidSqlStatementName where !request.parts.contains(.parses): .unnamed
         case .featureNotSupported where isStalePlan(report) && !request.parts.contains(.parses): .unnamed
         case .indeterminateDatatype, .ambiguousFunction: .stringsAsText

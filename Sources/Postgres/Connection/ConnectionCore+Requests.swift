@@ -353,7 +353,8 @@ extension ConnectionCore {
         _ number: Int, _ waiter: InFlight.Waiter, _ writer: Int?, _ evenIfCancelled: Bool = false
     ) -> Bool {
         state.withLock { state in
-            guard state.closed == nil, !state.hasRoom(for: writer), evenIfCancelled || !Task.isCancelled else {
+            guard state.closed == nil, !state.hasRoom(for: writer), evenIfCancelled || !waiter.isCancelledTask
+            else {
                 return false
             }
             state.waitingForRoom.append(ConnectionState.RoomWaiter(number: number, waiter: waiter))

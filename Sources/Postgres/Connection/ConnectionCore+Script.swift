@@ -92,28 +92,35 @@ extension ConnectionCore {
 
     nonisolated(nonsending) func prepare(_ query: PostgresQuery) async throws(PostgresError) -> StatementDescription {
         if let error = query.problem { throw error }
-        let prepared = Mutex<PreparedStatement?>(nil)
-        let reply = try await finish { () throws(PostgresError) -> Begun in
-            try beginPreparing(query, prepared, blocking: false)
+        for ownParse in [false, true] {
+            let prepared = Mutex<PreparedStatement?>(nil)
+            let reply = try await finish { () throws(PostgresError) -> Begun in
+                try beginPreparing(query, prepared, ownParse: ownParse, blocking: false)
+            }
+            if let description = try description(reply, prepared) { return description }
         }
-        return try description(reply, prepared)
+        throw .internalFailure("a statement was prepared and not described")
     }
 
     func prepareBlocking(_ query: PostgresQuery) throws(PostgresError) -> StatementDescription {
         if let error = query.problem { throw error }
-        let prepared = Mutex<PreparedStatement?>(nil)
-        let reply = try finishBlocking { () throws(PostgresError) -> Begun in
-            try beginPreparing(query, prepared, blocking: true)
+        for ownParse in [false, true] {
+            let prepared = Mutex<PreparedStatement?>(nil)
+            let reply = try finishBlocking { () throws(PostgresError) -> Begun in
+                try beginPreparing(query, prepared, ownParse: ownParse, blocking: true)
+            }
+            if let description = try description(reply, prepared) { return description }
         }
-        return try description(reply, prepared)
+        throw .internalFailure("a statement was prepared and not described")
     }
 
-    /// Parse, unless the statement is cached: then Sync alone, which answers when its Parse has.
+    /// Parse, unless the statement is cached: then Sync alone, which answers when its Parse has. If that Parse was another task's
+    /// and failed, a second try with a Parse of its own learns why.
     private func beginPreparing(
-        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, blocking: Bool
+        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool
     ) throws(PostgresError) -> Begun {
         try submit(.none, blocking: blocking, mayRead: blocking) { state throws(PostgresError) in
-            let (statement, parse) = state.statement(for: query)
+            let (statement, parse) = state.statement(for: query, unnamed: ownParse)
             prepared.withLock { $0 = statement }
             return try ConnectionCore.counted(&state, sql: query.sql) { state throws(EncodingError) in
                 parse
@@ -125,13 +132,10 @@ extension ConnectionCore {
 
     private func description(
         _ reply: Reply, _ prepared: borrowing Mutex<PreparedStatement?>
-    ) throws(PostgresError) -> StatementDescription {
+    ) throws(PostgresError) -> StatementDescription? {
         if let error = reply.error { throw error }
         // Written before the reply was handed over, under the lock.
-        guard let description = state.withLock({ _ in prepared.withLock { $0?.description } }) else {
-            throw .internalFailure("a statement was prepared and not described")
-        }
-        return description
+        return state.withLock { _ in prepared.withLock { $0?.description } }
     }
 
     // MARK: Streams

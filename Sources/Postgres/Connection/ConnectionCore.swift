@@ -57,7 +57,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// Takes over a channel on which start-up is complete.
     init(
-        channel: ByteChannel, loop: EventLoop, inbound: consuming Inbound, parameters: [String: String],
+        channel: ByteChannel, loop: EventLoop, inbound: consuming Inbound, parameters: ServerParameters,
         server: ServerIdentity, configuration: PostgresConfiguration
     ) throws(TransportError) {
         self.channel = channel
@@ -73,7 +73,10 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.state = Lock(state)
         // The loop holds its handler strongly: a weak reference would slow down every retain of an object on the hot path. The
         // connection object that users hold closes this one when it goes away, and with that ends the registration.
-        registration = try loop.register(self, descriptor: channel.socket.descriptor, holding: .strong)
+        // Under the lock, because the loop may have something to say of the descriptor at once.
+        try self.state.withLock { _ throws(TransportError) in
+            registration = try loop.register(self, descriptor: channel.socket.descriptor, holding: .strong)
+        }
     }
 
     deinit { channel.close() }
@@ -87,6 +90,10 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             rawValue: (state.reader == .loop ? Interest.readable.rawValue : 0)
                 | (state.wantsWrite ? Interest.writable.rawValue : 0))
         guard interest != state.armed, state.closed == nil, let registration else { return }
+        // What the TLS engine holds already, the socket will not tell the loop of.
+        if channel.isEncrypted, interest.contains(.readable), !state.armed.contains(.readable) {
+            loop.scheduleTurn(self)
+        }
         state.armed = interest
         state.statistics.systemCalls &+= 1
         loop.setInterest(interest, of: registration, descriptor: channel.socket.descriptor)
@@ -121,6 +128,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func turn() {
         state.withLock { $0.turnScheduled = false }
         flush()
+        if channel.isEncrypted { readOnLoop() }
     }
 
     // MARK: Sending
@@ -316,6 +324,16 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// The server broke the protocol: there is no way back into step.
     func poison(_ error: ProtocolError) {
+        if case .messageTooLarge(_, _, let limit) = error, limit == inbound.limits.maximumLength,
+            limit < MessageFramer.Limits.defaultMaximumLength
+        {
+            return fail(
+                PostgresError(
+                    code: .resultTooLarge, message: "the server at \(server.address): \(error)", outcome: .unknown,
+                    hint: "the connection is closed; raise maximumMessageBytes to take such a message",
+                    underlying: error),
+                holding: .reader)
+        }
         fail(
             PostgresError(
                 code: .brokenProtocol, message: "the server at \(server.address) broke the protocol: \(error)",

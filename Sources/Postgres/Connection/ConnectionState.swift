@@ -36,8 +36,7 @@ struct ConnectionState: ~Copyable, Sendable {
     /// While a pipeline is written piece by piece, nobody else may write.
     var exclusiveWriter: Int?
     var openStream: RowStream?
-    var transactionStatus = TransactionStatus.idle
-    var parameters: [String: String] = [:]
+    var parameters = ServerParameters()
     /// Why the connection is of no use any more.
     var closed: PostgresError?
     var isDescriptorClosed = false
@@ -81,7 +80,9 @@ struct ConnectionState: ~Copyable, Sendable {
     /// What is wrong with a query, before anything of it or of its companions is written.
     mutating func problem(of query: PostgresQuery) -> PostgresError? {
         if let problem = query.problem { return problem }
-        return known.find(query).containsZero ? PostgresError(.zeroByte("the SQL text"), sql: nil) : nil
+        let known = known.find(query)
+        if known.containsZero { return PostgresError(.zeroByte("the SQL text"), sql: nil) }
+        return known.isTooLong ? PostgresError(.messageTooLong(bytes: known.textLength), sql: nil) : nil
     }
 
     /// Writes one execution into `pending`.
@@ -116,8 +117,9 @@ struct ConnectionState: ~Copyable, Sendable {
     }
 
     /// The statement for a query, and whether it is to be parsed.
-    mutating func statement(for query: PostgresQuery) -> (PreparedStatement, parse: Bool) {
+    mutating func statement(for query: PostgresQuery, unnamed: Bool = false) -> (PreparedStatement, parse: Bool) {
         let known = known.find(query)
+        if unnamed { return lookUp(known, .unnamed) }
         if let cached = known.statement, cached.state != .gone {
             outbound.statements.touch(cached)
             return (cached, false)

@@ -34,7 +34,8 @@ struct Establishment: Sendable {
         let mode = configuration.effectiveSSLMode
         let context = try tlsContext(mode)
         var options = SocketOptions()
-        options.keepalive = SocketOptions.Keepalive()
+        // The system's own two hours are too long for a statement whose server vanished.
+        options.keepalive = SocketOptions.Keepalive(idle: .seconds(60), interval: .seconds(10), count: 6)
         options.tcpUserTimeout = configuration.tcpUserTimeout
         let socket = try await Connector.connect(to: endpoint, options: options, deadline: deadline, loop: loop)
         let channel = ByteChannel(socket)
@@ -124,7 +125,7 @@ struct Establishment: Sendable {
                 server.processID = session.backendKey?.processID
                 server.secretKey = session.backendKey?.secretKey ?? []
                 return try ConnectionCore(
-                    channel: channel, loop: loop, inbound: inbound, parameters: session.parameters.values,
+                    channel: channel, loop: loop, inbound: inbound, parameters: session.parameters,
                     server: server, configuration: configuration)
             }
         }

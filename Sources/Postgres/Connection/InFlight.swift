@@ -25,6 +25,11 @@ struct InFlight: Sendable {
         case thread(BlockedThread)
         /// Nobody wants the reply any more; it is read and thrown away.
         case abandoned
+
+        /// Whether a task waits, and this is it, and it was cancelled. A thread of the blocking API waits in any case.
+        var isCancelledTask: Bool {
+            if case .continuation = self { Task.isCancelled } else { false }
+        }
     }
 
     enum Collector: Sendable {

@@ -50,8 +50,9 @@ final class KnownQuery: @unchecked Sendable {
                 ? declaredTypes.map { $0 == 0 ? PostgresType.text.oid : $0 } : declaredTypes)
     }
 
-    /// Whether the server is left to infer the type of any parameter.
-    var hasInferredTypes: Bool { declaredTypes.contains(0) && !typesStringsAsText }
+    var textLength: Int { sql.count }
+    /// More than a Parse message can hold.
+    var isTooLong: Bool { sql.count > 0x3FFF_0000 }
 
     @inline(__always)
     func matches(_ storage: QueryStorage) -> Bool {

@@ -111,6 +111,11 @@ extension ConnectionCore {
                 arm(&state)
                 return .read
             }
+            guard case .unclaimed = stream.consumer else {
+                throw PostgresError(
+                    code: .unsupported, message: "the stream is being read by another task", outcome: .succeeded,
+                    hint: "iterate a stream once, in one task")
+            }
             if state.reader == .nobody {
                 state.reader = .loop
                 arm(&state)
@@ -133,6 +138,7 @@ extension ConnectionCore {
                     inbound.buffer.received(count)
                     inbound.buffer.growIfFull(count, of: space.count)
                     _ = drain(wanted: -1)
+                    if channel.isEncrypted, channel.hasUnsentBytes { flush() }
                 }
             }
         } catch {
@@ -252,7 +258,8 @@ extension ConnectionCore {
     /// False if there is something to take already.
     private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter) -> Bool {
         state.withLock { state in
-            guard stream.chunks.isEmpty, !stream.isFinished, stream.error == nil, state.closed == nil, !Task.isCancelled
+            guard stream.chunks.isEmpty, !stream.isFinished, stream.error == nil, state.closed == nil,
+                !waiter.isCancelledTask
             else { return false }
             stream.consumer = waiter
             return true

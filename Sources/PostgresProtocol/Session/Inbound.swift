@@ -327,6 +327,7 @@ package struct Inbound: ~Copyable, Sendable {
             // The answer to our own CopyFail says less than "this was a COPY".
         } else {
             result.failure = .rejected(report)
+            result.failedBeforeRunning = phase != .rows && phase != .syncing
         }
         if phase == .simple || phase == .simpleRows {
             phase = .simple
@@ -448,10 +449,6 @@ package struct Inbound: ~Copyable, Sendable {
         guard chunk.capacity >= size, chunk.capacity <= 65536 else { return nil }
         chunk.removeAll()
         return chunk
-    }
-
-    private func empty(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) {
-        guard body.isEmpty else { throw .trailingBytes(message: tag, count: body.count) }
     }
 
     private func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag, while: "\(phase)") }

@@ -12,6 +12,8 @@ package struct StatementResult: Sendable {
     /// Told by Describe, or by the simple protocol's RowDescription.
     package var description: StatementDescription?
     package var failure: Failure?
+    /// Whether the error came before BindComplete: then nothing of the statement was run.
+    package var failedBeforeRunning = false
     /// Whether the statement's Parse was confirmed.
     package var isParsed = false
     /// What the server said last; set when the request ended with ReadyForQuery.
@@ -40,7 +42,6 @@ package struct StatementResult: Sendable {
         return packed
     }
 
-    package static let rollbackTag = packed("ROLLBACK")
     package static let commitTag = packed("COMMIT")
 
     private static func packed(_ text: StaticString) -> UInt64 {

@@ -154,7 +154,7 @@ struct MockBrokenServerTests {
             $0.maximumMessageBytes = 100_000
         } _: { db, _ in
             let error = await failure { try await db.number() }
-            #expect(error?.code == .brokenProtocol)
+            #expect(error?.code == .resultTooLarge)
             #expect(error?.message.contains("100000") == true)
         }
     }

@@ -1,8 +1,9 @@
+import PostgresTesting
 import PostgresTransport
 import Testing
 
 @testable import Postgres
-@testable import PostgresTesting
+@testable import PostgresProtocol
 
 /// Results that are no success, and connections that stay usable.
 @Suite(.timeLimit(.minutes(1)))
@@ -121,7 +122,7 @@ struct MockResultTests {
         let reply = Message.reply(columns: [.int4], rows: [[Int32(1).bytes]])
         try await withMock([.expect(firstExecution), .send(noise + reply)]) { db, _ in
             try await expectNumber(1, db)
-            #expect(db.core.state.withLock { $0.parameters.count } <= 256)
+            #expect(db.core.state.withLock { $0.parameters.values.count } <= 256)
         }
     }
 

@@ -167,12 +167,13 @@ struct PostgresQueryTests {
 
     @Test func aNULInTheTextIsRefused() {
         let queries: [PostgresQuery] = ["SELECT '\u{0}'", "SELECT \(1) \u{0}", "SELECT \(unsafeSQL: "\u{0}")", "\u{0}"]
-        for query in queries {
-            #expect(query.problem?.code == .invalidArgument)
-            #expect(query.problem?.outcome == .notSent)
-        }
         let finished = PostgresQuery(PostgresQuery.Text(unsafeSQL: "SELECT '\u{0}'"), parameterCount: 0) { _ in }
-        #expect(finished.problem?.code == .invalidArgument)
+        for query in queries + [finished] {
+            var state = ConnectionState(statementCacheCapacity: 16, rowByteLimit: 1000)
+            let problem = state.problem(of: query)
+            #expect(problem?.code == .invalidArgument)
+            #expect(problem?.outcome == .notSent)
+        }
     }
 
     @Test func aValueThatCannotBeEncodedIsRefusedWithoutItsValue() throws {
