@@ -155,7 +155,7 @@ extension ConnectionCore {
             let number = state.queue.nextNumber &- state.queue.count
             let queued = state.queue.removeFirst { request in request.waiter }
             guard let queued else { return .abandoned }
-            hasRoomAgain = state.queue.count == ConnectionState.queueLimit / 2
+            hasRoomAgain = state.queue.count == state.queueLimit / 2
             if state.queue.isEmpty {
                 state.statistics.roundTrips &+= 1
                 if state.sentAt != 0 {

@@ -52,7 +52,7 @@ struct ConnectionState: ~Copyable, Sendable {
 
     /// More than this waiting to be sent, or this many requests in flight, make producers wait.
     static let pendingLimit = 1 << 20
-    static let queueLimit = 1 << 16
+    var queueLimit = 1 << 16
 
     init(statementCacheCapacity: Int, rowByteLimit: Int) {
         outbound = Outbound(statementCacheCapacity: statementCacheCapacity)
@@ -63,7 +63,7 @@ struct ConnectionState: ~Copyable, Sendable {
     /// Whether a caller may write now. `writer` is the number of the pipeline that it is part of.
     @inline(__always)
     func hasRoom(for writer: Int?) -> Bool {
-        pending.count < ConnectionState.pendingLimit && queue.count < ConnectionState.queueLimit
+        pending.count < ConnectionState.pendingLimit && queue.count < queueLimit
             && (exclusiveWriter == nil || exclusiveWriter == writer)
     }
 

@@ -68,7 +68,7 @@ public final class PostgresMockServer: Sendable {
 
     /// A server for one connection.
     public convenience init(
-        over address: Address = .tcp, timeout: Duration = .seconds(20), script: [Step]
+        over address: Address = .tcp, timeout: Duration = .seconds(60), script: [Step]
     ) throws(Failure) {
         try self.init(over: address, timeout: timeout, scripts: [script])
     }
@@ -77,7 +77,7 @@ public final class PostgresMockServer: Sendable {
     ///
     /// - Parameter timeout: how long a script waits for anything.
     public init(
-        over address: Address = .tcp, timeout: Duration = .seconds(20), scripts: [[Step]]
+        over address: Address = .tcp, timeout: Duration = .seconds(60), scripts: [[Step]]
     ) throws(Failure) {
         let listener = try MockListener(address)
         let stop = eventfd(0, postgres_EFD_FLAGS)

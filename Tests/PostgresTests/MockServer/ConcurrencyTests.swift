@@ -82,9 +82,9 @@ struct MockConcurrencyTests {
             async let first = Self.ask(1, db)
             await received.opened()
             let second = Task { try await Self.ask(2, db) }
-            while db.core.state.withLock({ $0.queue.count }) < 2 { await Task.yield() }
+            await eventually { !(db.core.state.withLock({ $0.queue.count }) < 2) }
             async let third = Self.ask(3, db)
-            while db.core.state.withLock({ $0.queue.count }) < 3 { await Task.yield() }
+            await eventually { !(db.core.state.withLock({ $0.queue.count }) < 3) }
             second.cancel()
             let error = await failure { try await second.value }
             #expect(error?.code == .cancelled)
@@ -159,16 +159,19 @@ struct MockConcurrencyTests {
     }
 
     @Test func `more requests than the queue takes wait for room`() async throws {
-        let count = ConnectionState.queueLimit + 200
+        // The limit itself would keep the loop, which all tests share, busy for too long.
+        let limit = 1000
+        let count = limit + 200
         let gate = Gate()
         let server = try PostgresMockServer(
             timeout: .seconds(50), script: [.acceptTrust(), .wait(for: gate), Self.echo])
         let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
+        db.core.state.withLock { $0.queueLimit = limit }
         let sum = try await withThrowingTaskGroup(of: Int.self) { group in
             for number in 0..<count {
                 group.addTask(executorPreference: db.executor) { Int(try await Self.ask(Int32(number), db)) }
             }
-            while db.core.state.withLock({ $0.waitingForRoom.count }) < 100 { await Task.yield() }
+            await eventually { !(db.core.state.withLock({ $0.waitingForRoom.count }) < 100) }
             gate.open()
             return try await group.reduce(0, +)
         }

@@ -129,9 +129,9 @@ struct MockLostConnectionTests {
         let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
         let text = String(repeating: "x", count: 32 << 20)
         let first = Task { try await db.execute("SELECT \(text)") }
-        while !db.core.state.withLock({ $0.wantsWrite }) { await Task.yield() }
+        await eventually { db.core.state.withLock({ $0.wantsWrite }) }
         let second = Task { try await db.number() }
-        while db.core.state.withLock({ $0.queue.count }) < 2 { await Task.yield() }
+        await eventually { !(db.core.state.withLock({ $0.queue.count }) < 2) }
         full.open()
         let firstError = await failure { try await first.value }
         let secondError = await failure { try await second.value }

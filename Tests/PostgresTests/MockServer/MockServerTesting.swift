@@ -118,3 +118,17 @@ func openSockets(toPort port: Int) -> Int {
     }
     return count
 }
+
+/// Waits until a condition holds; an issue if it never does, so that no test spins for ever.
+func eventually(
+    _ sourceLocation: SourceLocation = #_sourceLocation, _ condition: () -> Bool
+) async {
+    let deadline = ContinuousClock.now + .seconds(50)
+    while !condition() {
+        if ContinuousClock.now > deadline {
+            Issue.record("the condition never came true", sourceLocation: sourceLocation)
+            return
+        }
+        await Task.yield()
+    }
+}
