@@ -8,7 +8,8 @@ extension PostgresConnection {
         PostgresRows(reply: try await perform(query.query, query.formats), decode: query.decode)
     }
 
-    /// Runs a statement, and tells how many rows it inserted, updated, deleted or selected; its rows are thrown away.
+    /// Runs a statement, and tells how many rows it inserted, updated, deleted or selected. Rows that it returns are read and let
+    /// go; `maximumResultBytes` holds for them, too.
     @discardableResult
     public func execute(_ query: PostgresQuery) async throws(PostgresError) -> Int {
         try await perform(query, .text).affected
@@ -26,7 +27,8 @@ extension PostgresConnection {
     /// Runs the statements of a pipeline in one flight. Each holds its own outcome.
     ///
     /// Statements refused for a reason that is this library's own (a prepared statement that the server lost, a type it could not
-    /// infer) are sent once more, if they ran outside a transaction.
+    /// infer) are sent once more, if nothing of them ran and no transaction is open; an atomic pipeline as a whole, if it committed
+    /// nothing on its way.
     public func run(_ pipeline: PostgresPipeline) async throws(PostgresError) -> PostgresPipeline.Results {
         PostgresPipeline.Results(replies: try await core.run(pipeline.items, pipeline.sync))
     }

@@ -16,7 +16,7 @@ package final class StatementDescription: Sendable {
 /// A statement the server keeps for us under a name.
 ///
 /// Safe to share: whoever writes a property holds the lock of the connection that it belongs to. `description` is written by
-/// the holder of the reader role only, who may therefore read it without the lock.
+/// the holder of the reader role only, who may therefore read it without the lock; `attachment` is the reader's alone.
 package final class PreparedStatement: @unchecked Sendable {
     package enum State: Sendable {
         /// Its Parse is on the way. Others may bind to the name already: replies come in order.

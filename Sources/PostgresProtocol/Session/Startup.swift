@@ -22,7 +22,7 @@ package struct Startup: Sendable {
         package var parameters: [(name: String, value: String)] = []
         package var password: Password?
         package var version = ProtocolVersion.v30
-        /// Whether the password may be sent as it is: over TLS, over a Unix socket, or because the user said so.
+        /// Whether the password may be sent as it is: over TLS, or because the user said so.
         package var allowsCleartextPassword = false
         package var allowedMethods = Set(AuthenticationMethod.allCases)
         package var isEncrypted = false
