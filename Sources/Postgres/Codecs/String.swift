@@ -53,7 +53,11 @@ enum PostgresText {
 
     @usableFromInline
     static func read(_ value: RawSpan, _ type: PostgresType) throws(PostgresError) -> String {
-        let text = value.withUnsafeBytes { String(validating: $0, as: UTF8.self) }
+        // By way of UTF8Span: `String(validating:as:)` looks generic metadata up at each call, which costs more than the copying.
+        let text = value.withUnsafeBytes { bytes -> String? in
+            guard let text = try? UTF8Span(validating: bytes.bindMemory(to: UInt8.self).span) else { return nil }
+            return String(copying: text)
+        }
         guard let text else {
             throw .cannotDecode(String.self, from: type, "the bytes are not UTF-8")
         }
