@@ -189,6 +189,70 @@ struct MockLostConnectionTests {
         #expect(openSockets(toPort: server.port) == 0)
     }
 
+    @Test(arguments: [true, false])
+    func `close sends Terminate behind the statements in flight`(callersMayRead: Bool) async throws {
+        let received = Gate()
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .expect(nextExecution), .open(received), .expect(.terminate),
+            .expectClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = callersMayRead })
+        try await withThrowingTaskGroup(of: PostgresError?.self) { group in
+            for _ in 0..<2 { group.addTask { await failure { try await db.number() } } }
+            await received.opened()
+            db.close()
+            for try await error in group {
+                #expect(error?.code == .connectionClosed)
+                #expect(error?.outcome == .unknown)
+            }
+        }
+        try await server.finish()
+    }
+
+    @Test func `close sends what is pending, and Terminate behind it`() async throws {
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .expect(nextExecution), .expect(.terminate), .expectClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
+        // On the loop's own thread nothing is sent before the end of the turn, and close() comes before that.
+        let errors = try await Task(executorPreference: db.executor) {
+            var numbers: [Int] = []
+            for _ in 0..<2 {
+                let begun = try db.core.begin("SELECT 1 AS n", .text, .cached, mayRead: false, blocking: false)
+                guard case .queued(let number, flush: false) = begun else { throw PostgresError.cancelled(.notSent) }
+                numbers.append(number)
+            }
+            db.close()
+            var errors: [PostgresError?] = []
+            for number in numbers { errors.append(await db.core.wait(for: number).error) }
+            return errors
+        }.value
+        for error in errors {
+            #expect(error?.code == .connectionClosed)
+            #expect(error?.outcome == .unknown)
+        }
+        try await server.finish()
+    }
+
+    @Test func `close with a full socket waits for nothing, and says what was not sent`() async throws {
+        let closed = Gate()
+        let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: closed)])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
+        let text = String(repeating: "x", count: 32 << 20)
+        let first = Task { try await db.execute("SELECT \(text)") }
+        await eventually { db.core.state.withLock({ $0.wantsWrite }) }
+        let second = Task { try await db.number() }
+        await eventually { !(db.core.state.withLock({ $0.queue.count }) < 2) }
+        db.close()
+        let firstError = await failure { try await first.value }
+        let secondError = await failure { try await second.value }
+        #expect(firstError?.code == .connectionClosed)
+        #expect(firstError?.outcome == .unknown)
+        #expect(secondError?.code == .connectionClosed)
+        #expect(secondError?.outcome == .notSent)
+        await server.stop()
+    }
+
     @Test func `a connection that is dropped closes its descriptor`() async throws {
         let server = try PostgresMockServer(
             scripts: Array(repeating: [.acceptTrust(), .answer(1), .expectClose], count: 10))
