@@ -116,11 +116,14 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     }
 
     /// The server closed a connection that nobody reads: what it said is read now, so that the next statement is told at once, and
-    /// that it was not sent.
+    /// that it was not sent. Armed, because one read need not get that far, and whoever comes next relies on the loop.
+    ///
+    /// The consumer of a stream that is full reads by itself when it goes on.
     private func takeRoleToSeeTheEnd() {
         state.withLock { state in
-            guard state.reader == .nobody, state.closed == nil else { return }
+            guard state.reader == .nobody, state.closed == nil, !pausesForStream(&state) else { return }
             state.reader = .loop
+            arm(&state)
         }
     }
 

@@ -111,6 +111,27 @@ struct MockLostConnectionTests {
         await server.stop()
     }
 
+    @Test func `the end of a connection that nobody reads is seen at once, and reaches the next query`() async throws {
+        let isUnread = Gate()
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .answer(1), .wait(for: isUnread),
+            .send(.errorResponse("57P01", "terminating connection", severity: "FATAL")), .halfClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration())
+        try await expectNumber(1, db)
+        // As it is when a caller read its own reply.
+        db.core.state.withLock { state in
+            state.reader = .nobody
+            db.core.arm(&state)
+        }
+        isUnread.open()
+        await eventually { db.isClosed }
+        let error = await failure { try await db.number() }
+        #expect(error?.outcome == .notSent)
+        #expect(error?.code == .adminShutdown)
+        await server.stop()
+    }
+
     @Test func `an error that is not fatal and then the end is a lost connection`() async throws {
         let server = try PostgresMockServer(script: [
             .acceptTrust(), .expect(firstExecution), .send(.errorResponse("42601")), .close,
@@ -122,24 +143,29 @@ struct MockLostConnectionTests {
         try await server.finish()
     }
 
-    @Test func `of statements behind a full socket only those that were sent count as sent`() async throws {
-        // The server reads nothing, so that the buffers of both sides fill with the first statement.
+    /// The errors of two statements of which the first fills the socket, because the server reads nothing, and the second waits
+    /// behind it.
+    private func errorsBehindAFullSocket(
+        _ end: Step, _ body: (PostgresConnection, Gate) -> Void
+    ) async throws -> [PostgresError?] {
         let full = Gate()
-        let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: full), .reset])
+        let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: full), end])
         let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
         let text = String(repeating: "x", count: 32 << 20)
         let first = Task { try await db.execute("SELECT \(text)") }
         await eventually { db.core.state.withLock({ $0.wantsWrite }) }
         let second = Task { try await db.number() }
         await eventually { !(db.core.state.withLock({ $0.queue.count }) < 2) }
-        full.open()
-        let firstError = await failure { try await first.value }
-        let secondError = await failure { try await second.value }
-        #expect(firstError?.code == .connectionLost)
-        #expect(firstError?.outcome == .unknown)
-        #expect(secondError?.code == .connectionLost)
-        #expect(secondError?.outcome == .notSent)
-        try await server.finish()
+        body(db, full)
+        let errors = [await failure { try await first.value }, await failure { try await second.value }]
+        await server.stop()
+        return errors
+    }
+
+    @Test func `of statements behind a full socket only those that were sent count as sent`() async throws {
+        let errors = try await errorsBehindAFullSocket(.reset) { $1.open() }
+        #expect(errors.map { $0?.code } == [.connectionLost, .connectionLost])
+        #expect(errors.map { $0?.outcome } == [.unknown, .notSent])
     }
 
     // MARK: close()
@@ -235,22 +261,9 @@ struct MockLostConnectionTests {
     }
 
     @Test func `close with a full socket waits for nothing, and says what was not sent`() async throws {
-        let closed = Gate()
-        let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: closed)])
-        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
-        let text = String(repeating: "x", count: 32 << 20)
-        let first = Task { try await db.execute("SELECT \(text)") }
-        await eventually { db.core.state.withLock({ $0.wantsWrite }) }
-        let second = Task { try await db.number() }
-        await eventually { !(db.core.state.withLock({ $0.queue.count }) < 2) }
-        db.close()
-        let firstError = await failure { try await first.value }
-        let secondError = await failure { try await second.value }
-        #expect(firstError?.code == .connectionClosed)
-        #expect(firstError?.outcome == .unknown)
-        #expect(secondError?.code == .connectionClosed)
-        #expect(secondError?.outcome == .notSent)
-        await server.stop()
+        let errors = try await errorsBehindAFullSocket(.expectClose) { db, _ in db.close() }
+        #expect(errors.map { $0?.code } == [.connectionClosed, .connectionClosed])
+        #expect(errors.map { $0?.outcome } == [.unknown, .notSent])
     }
 
     @Test func `a connection that is dropped closes its descriptor`() async throws {
