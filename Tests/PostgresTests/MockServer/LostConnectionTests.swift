@@ -1,12 +1,13 @@
 import PostgresProtocol
 import PostgresTransport
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// Connections that break, at any point, and what their statements are told.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockLostConnectionTests {
     enum End: Sendable, CaseIterable {
         case close, reset, halfClose
@@ -151,7 +152,8 @@ struct MockLostConnectionTests {
         let full = Gate()
         let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: full), end])
         let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
-        let text = String(repeating: "x", count: 32 << 20)
+        // (Repeating a string takes seconds without optimization.)
+        let text = String(decoding: [UInt8](repeating: UInt8(ascii: "x"), count: 32 << 20), as: UTF8.self)
         let first = Task { try await db.execute("SELECT \(text)") }
         await eventually { db.core.state.withLock({ $0.wantsWrite }) }
         let second = Task { try await db.number() }
