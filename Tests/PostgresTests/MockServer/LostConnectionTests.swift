@@ -237,6 +237,31 @@ struct MockLostConnectionTests {
         try await server.finish()
     }
 
+    @Test func `close leaves Terminate, and the end, to a thread that is sending`() async throws {
+        let received = Gate()
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .open(received), .expect(.terminate), .expectClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
+        let task = Task { try await db.number() }
+        await received.opened()
+        await eventually { !db.core.state.withLock({ $0.sending }) }
+        // This thread is the sender now.
+        db.core.state.withLock { $0.sending = true }
+        db.close()
+        #expect(db.isClosed)
+        let next = await failure { try await db.number() }
+        #expect(next?.outcome == .notSent)
+        let isUnanswered = db.core.state.withLock { $0.queue.count == 1 }
+        #expect(isUnanswered)
+        db.core.pump()
+        let error = await failure { try await task.value }
+        #expect(error?.code == .connectionClosed)
+        #expect(error?.outcome == .unknown)
+        try await server.finish()
+        await noSocket(toPort: server.port)
+    }
+
     @Test func `close sends what is pending, and Terminate behind it`() async throws {
         let server = try PostgresMockServer(script: [
             .acceptTrust(), .expect(firstExecution), .expect(nextExecution), .expect(.terminate), .expectClose,
