@@ -3,12 +3,14 @@ import Synchronization
 
 /// The blocking API's part: the same roles, on a thread that may wait.
 extension ConnectionCore {
-    func performBlocking(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
+    func performBlocking(
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
+    ) throws(PostgresError) -> Reply {
         if let error = query.storage.sealed.pointee.failure { throw error.with(sql: query.sql) }
         var mode = ConnectionState.Mode.cached
         while true {
-            let reply = try finishBlocking { () throws(PostgresError) -> Begun in
-                try begin(query, formats, mode, mayRead: true, blocking: true)
+            let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+                try begin(query, formats, mode, as: writer, mayRead: true, blocking: true)
             }
             guard let error = reply.error else { return reply }
             guard let next = nextMode(after: reply, mode, query) else { throw error }
@@ -17,7 +19,9 @@ extension ConnectionCore {
     }
 
     @inline(__always)
-    func finishBlocking(_ begin: () throws(PostgresError) -> Begun) throws(PostgresError) -> Reply {
+    func finishBlocking(
+        as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
+    ) throws(PostgresError) -> Reply {
         if loop.isCurrent {
             throw PostgresError(
                 code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
@@ -31,7 +35,7 @@ extension ConnectionCore {
             case .queued(let number, let flush):
                 if flush { pump() }
                 return waitBlocking(for: number)
-            case .noRoom: waitForRoomBlocking()
+            case .noRoom: waitForRoomBlocking(for: writer)
             }
         }
     }

@@ -18,6 +18,8 @@ extension ConnectionCore {
     private struct Progress {
         var next = 0
         let writer: Int
+        /// Whether the writer is a lease, which outlives the pipeline.
+        let isLeased: Bool
         let sync: PostgresPipeline.Sync
         let modes: [ConnectionState.Mode]
     }
@@ -26,18 +28,18 @@ extension ConnectionCore {
     ///
     /// - Throws: only when nothing was sent.
     nonisolated(nonsending) func run(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
     ) async throws(PostgresError) -> [Reply] {
         try check(items)
         if items.isEmpty { return [] }
-        var replies = try await fly(items, Array(repeating: .cached, count: items.count), sync)
+        var replies = try await fly(items, Array(repeating: .cached, count: items.count), sync, lease)
         var modes: [ConnectionState.Mode] = Array(repeating: .cached, count: items.count)
         for _ in 0..<2 {
             let again = repeatable(items, &modes, replies, sync)
             if again.isEmpty { break }
             let repeated: [Reply]
             do {
-                repeated = try await fly(again.map { items[$0] }, again.map { modes[$0] }, sync)
+                repeated = try await fly(again.map { items[$0] }, again.map { modes[$0] }, sync, lease)
             } catch { break }
             for (index, reply) in zip(again, repeated) { replies[index] = reply }
         }
@@ -46,18 +48,18 @@ extension ConnectionCore {
 
     /// The same on a thread of the blocking API.
     func runBlocking(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
     ) throws(PostgresError) -> [Reply] {
         try check(items)
         if items.isEmpty { return [] }
         var modes: [ConnectionState.Mode] = Array(repeating: .cached, count: items.count)
-        var replies = try flyBlocking(items, modes, sync)
+        var replies = try flyBlocking(items, modes, sync, lease)
         for _ in 0..<2 {
             let again = repeatable(items, &modes, replies, sync)
             if again.isEmpty { break }
             let repeated: [Reply]
             do {
-                repeated = try flyBlocking(again.map { items[$0] }, again.map { modes[$0] }, sync)
+                repeated = try flyBlocking(again.map { items[$0] }, again.map { modes[$0] }, sync, lease)
             } catch { break }
             for (index, reply) in zip(again, repeated) { replies[index] = reply }
         }
@@ -98,9 +100,10 @@ extension ConnectionCore {
     // MARK: A flight
 
     nonisolated(nonsending) private func fly(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
+        _ lease: Int?
     ) async throws(PostgresError) -> [Reply] {
-        var progress = Progress(writer: nextWriter(), sync: sync, modes: modes)
+        var progress = Progress(writer: lease ?? nextWriter(), isLeased: lease != nil, sync: sync, modes: modes)
         var flights: [Flight] = []
         var unawaited: Int?
         var end: PostgresError?
@@ -135,9 +138,10 @@ extension ConnectionCore {
     }
 
     private func flyBlocking(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
+        _ lease: Int?
     ) throws(PostgresError) -> [Reply] {
-        var progress = Progress(writer: nextWriter(), sync: sync, modes: modes)
+        var progress = Progress(writer: lease ?? nextWriter(), isLeased: lease != nil, sync: sync, modes: modes)
         var flights: [Flight] = []
         var unawaited: Int?
         var end: PostgresError?
@@ -214,7 +218,7 @@ extension ConnectionCore {
         }
     }
 
-    private func nextWriter() -> Int {
+    func nextWriter() -> Int {
         state.withLock { state in
             state.roomNumber &+= 1
             return state.roomNumber
@@ -258,9 +262,9 @@ extension ConnectionCore {
                     requests.append(
                         Flight.Item(request: state.outbound.sync(into: &state.pending), formats: .text))
                     state.encodedBytes &+= state.pending.count &- before
-                    if state.exclusiveWriter != nil {
+                    if state.exclusiveWriter != nil, !progress.isLeased {
                         state.exclusiveWriter = nil
-                        swap(&woken, &state.waitingForRoom)
+                        woken = state.takeRoomWaiters()
                     }
                 }
             }

@@ -187,9 +187,7 @@ extension ConnectionCore {
     /// The queue was full, perhaps, and the sender has nothing more to do that would wake who waits.
     @inline(never)
     private func wakeForRoom() {
-        var woken: [ConnectionState.RoomWaiter] = []
-        state.withLock { swap(&woken, &$0.waitingForRoom) }
-        wake(woken)
+        wake(state.withLock { $0.takeRoomWaiters() })
     }
 
     private func finishStatementOfScript() {

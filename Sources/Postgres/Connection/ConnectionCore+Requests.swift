@@ -31,13 +31,16 @@ extension ConnectionCore {
     // MARK: Beginning
 
     /// One lock: encode, queue, and decide who sends and who reads.
+    ///
+    /// - Parameter writer: the lease that the statement is part of.
     @inline(__always)
     func begin(
-        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, mayRead: Bool, blocking: Bool
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, as writer: Int?, mayRead: Bool,
+        blocking: Bool
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
-            guard state.hasRoom(for: nil), state.closed == nil else { return try refuse(&state) }
+            guard state.hasRoom(for: writer), state.closed == nil else { return try refuse(&state) }
             let start = state.encodedBytes
             let request = try state.encode(query, formats, mode, sync: true)
             return enqueue(
@@ -112,13 +115,13 @@ extension ConnectionCore {
 
     @inline(__always)
     func attempt(
-        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, as writer: Int? = nil
     ) throws(PostgresError) -> Attempt {
         if let failure = query.storage.sealed.pointee.failure { throw failure.with(sql: query.sql) }
         if Task.isCancelled { throw .cancelled(.notSent) }
         let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
         defer { if permit { PollPermit.giveBack() } }
-        switch try begin(query, formats, mode, mayRead: permit, blocking: false) {
+        switch try begin(query, formats, mode, as: writer, mayRead: permit, blocking: false) {
         case .reads(let number):
             guard let own = readOwnReply(number, .poll) else { return .pending(number) }
             // A pause is due: the reply is parked, and taken after it.
@@ -136,14 +139,14 @@ extension ConnectionCore {
     ///
     /// What was refused for a reason of the statement cache's, or of the types we left to the server, is sent once more.
     nonisolated(nonsending) func perform(
-        _ query: PostgresQuery, _ formats: ResultFormats
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
     ) async throws(PostgresError) -> Reply {
-        try await finish(query, formats, try attempt(query, formats, .cached))
+        try await finish(query, formats, try attempt(query, formats, .cached, as: writer), as: writer)
     }
 
     /// The rest of a statement that could not be done at once.
     nonisolated(nonsending) func finish(
-        _ query: PostgresQuery, _ formats: ResultFormats, _ begun: Attempt
+        _ query: PostgresQuery, _ formats: ResultFormats, _ begun: Attempt, as writer: Int? = nil
     ) async throws(PostgresError) -> Reply {
         var attempt = begun
         var mode = ConnectionState.Mode.cached
@@ -153,14 +156,14 @@ extension ConnectionCore {
             case .done(let done): reply = done
             case .pending(let number): reply = await wait(for: number)
             case .noRoom:
-                await waitForRoom()
-                attempt = try self.attempt(query, formats, mode)
+                await waitForRoom(for: writer)
+                attempt = try self.attempt(query, formats, mode, as: writer)
                 continue
             }
             guard let error = reply.error else { return reply }
             guard let next = nextMode(after: reply, mode, query) else { throw error }
             mode = next
-            attempt = try self.attempt(query, formats, mode)
+            attempt = try self.attempt(query, formats, mode, as: writer)
         }
     }
 
@@ -357,7 +360,7 @@ extension ConnectionCore {
             else {
                 return false
             }
-            state.waitingForRoom.append(ConnectionState.RoomWaiter(number: number, waiter: waiter))
+            state.waitingForRoom.append(ConnectionState.RoomWaiter(number: number, waiter: waiter, writer: writer))
             return true
         }
     }

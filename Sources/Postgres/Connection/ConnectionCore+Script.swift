@@ -7,13 +7,13 @@ extension ConnectionCore {
     /// Queues a request of a single message or two.
     func submit(
         _ collector: InFlight.Collector, blocking: Bool, mayRead: Bool, waiter: InFlight.Waiter = .unclaimed,
-        formats: ResultFormats = .text,
+        formats: ResultFormats = .text, as writer: Int? = nil,
         _ encode: (inout ConnectionState) throws(PostgresError) -> Request
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: nil) else { return .noRoom }
+            guard state.hasRoom(for: writer) else { return .noRoom }
             let start = state.encodedBytes
             let request = try encode(&state)
             var entry = InFlight(request: request, formats: formats, startOffset: start)
@@ -54,11 +54,13 @@ extension ConnectionCore {
         return query.sql
     }
 
-    nonisolated(nonsending) func script(_ query: PostgresQuery) async throws(PostgresError) -> [Reply] {
+    nonisolated(nonsending) func script(
+        _ query: PostgresQuery, as writer: Int? = nil
+    ) async throws(PostgresError) -> [Reply] {
         let sql = try scriptText(query)
         let flight = Flight([])
-        let reply = try await finish { () throws(PostgresError) -> Begun in
-            try submit(.flight(flight), blocking: false, mayRead: false) { state throws(PostgresError) in
+        let reply = try await finish(as: writer) { () throws(PostgresError) -> Begun in
+            try submit(.flight(flight), blocking: false, mayRead: false, as: writer) { state throws(PostgresError) in
                 try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
                     try state.outbound.script(sql, into: &state.pending)
                 }
@@ -67,11 +69,11 @@ extension ConnectionCore {
         return try scriptReplies(reply, flight, sql)
     }
 
-    func scriptBlocking(_ query: PostgresQuery) throws(PostgresError) -> [Reply] {
+    func scriptBlocking(_ query: PostgresQuery, as writer: Int? = nil) throws(PostgresError) -> [Reply] {
         let sql = try scriptText(query)
         let flight = Flight([])
-        let reply = try finishBlocking { () throws(PostgresError) -> Begun in
-            try submit(.flight(flight), blocking: true, mayRead: true) { state throws(PostgresError) in
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try submit(.flight(flight), blocking: true, mayRead: true, as: writer) { state throws(PostgresError) in
                 try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
                     try state.outbound.script(sql, into: &state.pending)
                 }
@@ -143,16 +145,16 @@ extension ConnectionCore {
     /// Opens a stream, and waits for the first answer: so what is wrong with the statement is thrown here, and a statement that the
     /// server lost is sent once more.
     nonisolated(nonsending) func stream(
-        _ query: PostgresQuery, _ formats: ResultFormats
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
     ) async throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
         var mode = ConnectionState.Mode.cached
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-            switch try beginStream(stream, query, formats, mode, blocking: false) {
+            switch try beginStream(stream, query, formats, mode, as: writer, blocking: false) {
             case .noRoom:
-                await waitForRoom()
+                await waitForRoom(for: writer)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -167,14 +169,16 @@ extension ConnectionCore {
         }
     }
 
-    func streamBlocking(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> RowStream {
+    func streamBlocking(
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
+    ) throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
         var mode = ConnectionState.Mode.cached
         while true {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-            switch try beginStream(stream, query, formats, mode, blocking: true) {
+            switch try beginStream(stream, query, formats, mode, as: writer, blocking: true) {
             case .noRoom:
-                waitForRoomBlocking()
+                waitForRoomBlocking(for: writer)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -200,9 +204,11 @@ extension ConnectionCore {
     /// Nobody waits for the request itself: its end is the stream's to tell.
     private func beginStream(
         _ stream: RowStream, _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode,
-        blocking: Bool
+        as writer: Int?, blocking: Bool
     ) throws(PostgresError) -> Begun {
-        try submit(.stream(stream), blocking: blocking, mayRead: false, waiter: .abandoned, formats: formats) {
+        try submit(
+            .stream(stream), blocking: blocking, mayRead: false, waiter: .abandoned, formats: formats, as: writer
+        ) {
             state throws(PostgresError) in
             var request = try state.encode(query, formats, mode, sync: true)
             request.parts.insert(.streams)
@@ -214,7 +220,7 @@ extension ConnectionCore {
     // MARK: Waiting, for these
 
     nonisolated(nonsending) func finish(
-        _ begin: () throws(PostgresError) -> Begun
+        as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
     ) async throws(PostgresError) -> Reply {
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
@@ -223,7 +229,7 @@ extension ConnectionCore {
             case .queued(let number, let flush):
                 if flush { pump() }
                 return await wait(for: number)
-            case .noRoom: await waitForRoom()
+            case .noRoom: await waitForRoom(for: writer)
             }
         }
     }

@@ -190,7 +190,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 outgoingSent = 0
                 outgoing.recycle()
                 if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
-                    swap(&woken, &state.waitingForRoom)
+                    woken = state.takeRoomWaiters()
                 }
                 if state.pending.count == 0 || state.closed != nil { return releaseSender(&state) }
                 swap(&state.pending, &outgoing)

@@ -33,7 +33,7 @@ struct ConnectionState: ~Copyable, Sendable {
     var unsuspended: UInt64 = 0
     var waitingForRoom: [RoomWaiter] = []
     var roomNumber = 0
-    /// While a pipeline is written piece by piece, nobody else may write.
+    /// Who alone may write: the holder of a lease, or a pipeline that is written piece by piece.
     var exclusiveWriter: Int?
     var openStream: RowStream?
     var parameters = ServerParameters()
@@ -48,6 +48,8 @@ struct ConnectionState: ~Copyable, Sendable {
     struct RoomWaiter: Sendable {
         let number: Int
         let waiter: InFlight.Waiter
+        /// The lease, or the pipeline, that it writes for.
+        let writer: Int?
     }
 
     /// More than this waiting to be sent, or this many requests in flight, make producers wait.
@@ -60,11 +62,23 @@ struct ConnectionState: ~Copyable, Sendable {
         self.rowByteLimit = rowByteLimit
     }
 
-    /// Whether a caller may write now. `writer` is the number of the pipeline that it is part of.
+    /// Whether a caller may write now. `writer` is the number of the lease, or of the pipeline, that it is part of.
     @inline(__always)
     func hasRoom(for writer: Int?) -> Bool {
         pending.count < ConnectionState.pendingLimit && queue.count < queueLimit
             && (exclusiveWriter == nil || exclusiveWriter == writer)
+    }
+
+    /// Those who waited for room and have it now. The others wait on: while a lease lasts, that is everybody else.
+    mutating func takeRoomWaiters() -> [RoomWaiter] {
+        guard !waitingForRoom.isEmpty else { return [] }
+        var ready: [RoomWaiter] = []
+        var others: [RoomWaiter] = []
+        for waiter in waitingForRoom {
+            if hasRoom(for: waiter.writer) || closed != nil { ready.append(waiter) } else { others.append(waiter) }
+        }
+        waitingForRoom = others
+        return ready
     }
 
     /// How a statement is to be sent.
