@@ -28,7 +28,7 @@ package final class Socket: Sendable {
         while true {
             // Never SIGPIPE: the process's signal dispositions are not ours to change.
             let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
-            let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, flags)
+            let count = postgres_send(descriptor, bytes.baseAddress, bytes.count, flags)
             if count >= 0 { return count }
             let reason = errno
             if reason == EAGAIN || reason == EWOULDBLOCK { return 0 }
@@ -41,7 +41,7 @@ package final class Socket: Sendable {
     package func receive(into buffer: UnsafeMutableRawBufferPointer) throws(TransportError) -> Int {
         guard buffer.count > 0 else { return 0 }
         while true {
-            let count = recv(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
+            let count = postgres_receive(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
             if count > 0 { return count }
             if count == 0 { throw .endOfFile }
             let reason = errno

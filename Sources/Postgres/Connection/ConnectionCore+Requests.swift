@@ -16,7 +16,8 @@ extension ConnectionCore {
     func wait(_ bound: ReadBound) -> Bool {
         switch bound {
         case .poll: channel.waitReadable(microseconds: ReaderPolicy.pollMicroseconds)
-        case .unbounded: channel.waitReadable(until: .never)
+        // Again after a signal.
+        case .unbounded: channel.waitReadable() || channel.waitReadable(until: .never)
         }
     }
 
@@ -191,10 +192,10 @@ extension ConnectionCore {
     /// - Returns: nil if the poll ran out, or somebody else has to read: then the loop reads, and the caller waits.
     @inline(__always)
     func readOwnReply(_ number: Int, _ bound: ReadBound) -> OwnReply? {
+        readingSince = monotonicNanoseconds()
         pump()
-        let start = monotonicNanoseconds()
         while true {
-            var found: Reply?
+            var outcome = ReadOutcome()
             do {
                 guard wait(bound) else {
                     giveRoleToLoop()
@@ -205,46 +206,55 @@ extension ConnectionCore {
                 if count > 0 {
                     inbound.buffer.received(count)
                     inbound.buffer.growIfFull(count, of: space.count)
-                    found = drain(wanted: number).reply
+                    outcome = drain(wanted: number)
                     if channel.isEncrypted, channel.hasUnsentBytes { flush() }
                 }
             } catch {
                 lost(error, holding: .reader)
                 return takeParked(number)
             }
-            let elapsed = monotonicNanoseconds() &- start
-            var isYieldDue = false
-            var isClosed = false
-            let isDone = state.withLock { state in
-                if state.closed != nil {
-                    isClosed = true
-                    return true
-                }
-                guard found != nil else { return false }
-                state.policy.measured(elapsed)
-                state.unsuspended &+= elapsed
-                if state.unsuspended > ReaderPolicy.nanosecondsBeforeYield {
-                    state.unsuspended = 0
-                    isYieldDue = true
-                }
-                if state.queue.isEmpty {
-                    state.reader = .nobody
-                } else {
-                    state.reader = .loop
-                    state.policy.overlapped()
-                    arm(&state)
-                }
-                return true
+            if outcome.gaveRoleBack, let reply = outcome.reply {
+                return OwnReply(reply: reply, isYieldDue: outcome.isYieldDue)
             }
-            if isClosed { leaveAfterClose() }
-            if let found { return OwnReply(reply: found, isYieldDue: isYieldDue) }
-            if isClosed { return takeParked(number) }
-            if isDone { return nil }
-            if case .poll = bound, elapsed > UInt64(ReaderPolicy.pollMicroseconds) &* 1000 {
-                giveRoleToLoop()
-                return nil
+            switch leaveOrGoOn(hasReply: outcome.reply != nil, bound) {
+            case .closed:
+                leaveAfterClose()
+                if let reply = outcome.reply { return OwnReply(reply: reply, isYieldDue: false) }
+                return takeParked(number)
+            case .left: return outcome.reply.map { OwnReply(reply: $0, isYieldDue: false) }
+            case .reads: continue
             }
         }
+    }
+
+    private enum Reading {
+        case closed
+        case left
+        case reads
+    }
+
+    /// After a read that did not bring just what was wanted.
+    @inline(never)
+    private func leaveOrGoOn(hasReply: Bool, _ bound: ReadBound) -> Reading {
+        let elapsed = monotonicNanoseconds() &- readingSince
+        let reading = state.withLock { state -> Reading in
+            if state.closed != nil { return .closed }
+            guard hasReply else { return .reads }
+            state.policy.measured(elapsed)
+            if state.queue.isEmpty {
+                state.reader = .nobody
+            } else {
+                state.reader = .loop
+                state.policy.overlapped()
+                arm(&state)
+            }
+            return .left
+        }
+        if case .reads = reading, case .poll = bound, elapsed > UInt64(ReaderPolicy.pollMicroseconds) &* 1000 {
+            giveRoleToLoop()
+            return .left
+        }
+        return reading
     }
 
     private func giveRoleToLoop() {

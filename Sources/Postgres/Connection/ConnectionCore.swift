@@ -17,8 +17,8 @@ import Synchronization
 /// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
 /// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
 ///
-/// Safe to share: `state` is behind its lock; `inbound`, `head` and `lastColumns` belong to the reader, `outgoing` and
-/// `outgoingSent` to the sender; everything else is constant.
+/// Safe to share: `state` is behind its lock; `inbound`, `head`, `readingSince` and `lastColumns` belong to the reader, `outgoing`
+/// and `outgoingSent` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
     let state: Lock<ConnectionState>
     let channel: ByteChannel
@@ -32,6 +32,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private var outgoingSent = 0
+
+    /// When the caller that reads for itself began to.
+    @exclusivity(unchecked) var readingSince: UInt64 = 0
 
     /// What the last reply's columns were.
     @exclusivity(unchecked) var lastColumns = LastColumns()
@@ -87,7 +90,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     @inline(__always)
     func arm(_ state: inout ConnectionState) {
         let interest = Interest(
-            rawValue: (state.reader == .loop ? Interest.readable.rawValue : 0)
+            rawValue: (state.reader == .loop && !state.isPaused ? Interest.readable.rawValue : 0)
                 | (state.wantsWrite ? Interest.writable.rawValue : 0))
         guard interest != state.armed, state.closed == nil, let registration else { return }
         // What the TLS engine holds already, the socket will not tell the loop of.

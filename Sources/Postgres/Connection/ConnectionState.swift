@@ -16,6 +16,10 @@ struct ConnectionState: ~Copyable, Sendable {
     var policy = ReaderPolicy()
     /// The loop's thread is inside the reading part.
     var loopReads = false
+    /// The loop reads, but not before its pause is over: there will be more to read at once.
+    var isPaused = false
+    /// So many reads go without a pause, because one was for nothing.
+    var readsWithoutPause = 0
     /// Somebody holds the sender role, perhaps waiting for the socket to be writable.
     var sending = false
     /// The sender failed and keeps its role; the reader is about to find the end of the connection.

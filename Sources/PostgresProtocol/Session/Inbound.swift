@@ -28,7 +28,7 @@ package struct Inbound: ~Copyable, Sendable {
         case parameter(ParameterStatus)
     }
 
-    private enum Phase {
+    enum Phase {
         case idle
         case closing
         case parsing
@@ -47,22 +47,26 @@ package struct Inbound: ~Copyable, Sendable {
     package var limits: MessageFramer.Limits
     /// Messages received so far. (A mutating getter: for a plain one the caller, in another module, copies all of this first.)
     package var messageCount: Int { mutating get { messages } }
-    private var messages = 0
+    var messages = 0
+
+    /// What the last ReadyForQuery said of the session. (A mutating getter, as `messageCount`.)
+    package var transactionStatus: TransactionStatus { mutating get { lastStatus } }
+    var lastStatus = TransactionStatus.idle
 
     /// The last thing the server said before it closes the connection.
     package private(set) var farewell: ServerReport?
 
-    private var phase = Phase.idle
+    var phase = Phase.idle
     package private(set) var request = Request(Request.Parts(rawValue: 0))
-    private var columnCount = 0
+    var columnCount = 0
     private var closesLeft = 0
     private var discardsRows = false
     /// An error came in the current group, and its ReadyForQuery did not.
-    private var groupFailed = false
+    var groupFailed = false
     private var parameterTypes: [UInt32] = []
     private var result = StatementResult()
     /// The block of the last reply; filled again if nobody holds it any more.
-    private var spare: RowChunk?
+    var spare: RowChunk?
 
     package init(
         bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)
@@ -100,23 +104,6 @@ package struct Inbound: ~Copyable, Sendable {
         package let rowCount: Int
         package let affected: Int
         package let status: TransactionStatus?
-    }
-
-    /// The end of a request that went as usual; nil if `takeResult` has more to say. Spares most requests the copying of what they
-    /// do not have.
-    package mutating func takeUsualEnd() -> UsualEnd? {
-        guard request.parts == .executesAndSyncs, !result.isUnusual else { return nil }
-        let end = UsualEnd(
-            block: result.firstChunk, rowCount: result.rowCount, affected: result.affected, status: result.status)
-        result.affected = 0
-        if result.firstChunk != nil {
-            result.rowCount = 0
-            result.rowBytes = 0
-            // The last block becomes the spare one: a swap costs no counting of references.
-            swap(&spare, &result.firstChunk)
-            result.firstChunk = nil
-        }
-        return end
     }
 
     /// A block without rows: to tell the columns of an empty result.
@@ -224,6 +211,7 @@ package struct Inbound: ~Copyable, Sendable {
                 return nil
             }
             result.status = status
+            lastStatus = status
             groupFailed = false
             buffer.consume(6)
             messages &+= 1
@@ -266,8 +254,10 @@ package struct Inbound: ~Copyable, Sendable {
 
     private mutating func readReady(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event {
         var reader = ByteReader(body, message: tag)
-        result.status = try TransactionStatus(&reader)
+        let status = try TransactionStatus(&reader)
         try reader.finish()
+        result.status = status
+        lastStatus = status
         groupFailed = false
         return finish()
     }
@@ -444,7 +434,7 @@ package struct Inbound: ~Copyable, Sendable {
         }
     }
 
-    private mutating func recycledChunk(_ size: Int) -> RowChunk? {
+    mutating func recycledChunk(_ size: Int) -> RowChunk? {
         guard spare != nil, isKnownUniquelyReferenced(&spare), let chunk = spare else { return nil }
         guard chunk.capacity >= size, chunk.capacity <= 65536 else { return nil }
         chunk.removeAll()

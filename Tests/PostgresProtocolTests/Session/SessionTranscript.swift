@@ -14,8 +14,15 @@ struct SessionTranscript: ~Copyable {
     private var requests: ArraySlice<Request>
     private(set) var events: [String] = []
     private var streamedRows = 0
+    /// Whether whole usual replies are taken in one step, as a connection does.
+    private let takesUsualReplies: Bool
+    private(set) var usualReplies = 0
 
-    init(_ requests: [Request], limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)) {
+    init(
+        _ requests: [Request], limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true),
+        takesUsualReplies: Bool = false
+    ) {
+        self.takesUsualReplies = takesUsualReplies
         inbound = Inbound(bufferCapacity: 64, limits: limits)
         self.requests = requests[...]
     }
@@ -41,6 +48,13 @@ struct SessionTranscript: ~Copyable {
     mutating func feed(_ bytes: [UInt8]) throws(ProtocolError) {
         bytes.withUnsafeBytes { inbound.buffer.append($0) }
         while true {
+            if takesUsualReplies, let end = inbound.takeUsualReply(columns: nil) {
+                usualReplies += 1
+                let status = end.status.map { " \($0)" } ?? ""
+                events.append(
+                    "request: ok, \(end.block?.rowCount ?? 0) rows, \(end.affected) affected\(status)")
+                continue
+            }
             switch try inbound.next() {
             case .needsBytes: return
             case .needsRequest:
