@@ -118,6 +118,7 @@ extension ConnectionCore {
     @inline(__always)
     private func finishHead(_ wanted: Int) -> Reply? {
         if case .none = head.collector, let end = inbound.takeUsualEnd() {
+            note(end.status)
             var block = end.block
             if let columns = usualColumns() {
                 if block == nil { block = inbound.emptyBlock() }
@@ -127,10 +128,25 @@ extension ConnectionCore {
                 Reply(block: block, rowCount: end.rowCount, affected: end.affected), wanted)
         }
         let result = inbound.takeResult()
+        note(result.status)
+        if case .reset = head.collector {
+            finishReset(result)
+            return complete(Reply(), wanted)
+        }
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
         let reply = makeReply(result, inbound.request, head.formats)
         if case .stream(let stream) = head.collector { stream.finish(reply, core: self) }
         return complete(reply, wanted)
+    }
+
+    @inline(__always)
+    private func note(_ status: TransactionStatus?) {
+        guard let status else { return }
+        if case .idle = status {
+            isInTransaction.store(false, ordering: .relaxed)
+        } else {
+            isInTransaction.store(true, ordering: .relaxed)
+        }
     }
 
     private func finishInFlight(_ flight: Flight, _ result: StatementResult, _ wanted: Int) -> Reply? {

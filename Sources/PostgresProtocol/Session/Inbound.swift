@@ -52,6 +52,9 @@ package struct Inbound: ~Copyable, Sendable {
     /// The last thing the server said before it closes the connection.
     package private(set) var farewell: ServerReport?
 
+    /// Whether it said that. (Mutating, as `messageCount`.)
+    package var hasFarewell: Bool { mutating get { farewell != nil } }
+
     private var phase = Phase.idle
     package private(set) var request = Request(Request.Parts(rawValue: 0))
     private var columnCount = 0
