@@ -8,7 +8,8 @@ import Testing
 struct PoolResetTests {
     /// One connection, so that the next user gets the same session.
     private func client(
-        _ reset: PostgresClient.Options.Reset = .afterLeases, over address: PostgresEphemeralServer.Address = .unixSocket
+        _ reset: PostgresClient.Options.Reset = .afterLeases,
+        over address: PostgresEphemeralServer.Address = .unixSocket
     ) async throws -> PostgresClient {
         try await makeClient(over: address) {
             $0.maximumConnections = 1
@@ -32,7 +33,9 @@ struct PoolResetTests {
     }
 
     private static let messes = [
-        Mess("an open transaction", "BEGIN", check: "SELECT now() = statement_timestamp()"),
+        Mess(
+            "an open transaction", "BEGIN", "SELECT pg_current_xact_id()",
+            check: "SELECT pg_current_xact_id_if_assigned() IS NULL"),
         Mess("a failed transaction", "BEGIN", "SELECT 1 / 0", check: "SELECT true"),
         Mess("LISTEN", "LISTEN news", check: "SELECT count(*) = 0 FROM pg_listening_channels()"),
         Mess(
@@ -46,7 +49,7 @@ struct PoolResetTests {
             check: "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"),
         Mess(
             "a cursor", "BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "COMMIT",
-            check: "SELECT count(*) = 0 FROM pg_cursors"),
+            check: "SELECT count(*) = 0 FROM pg_cursors WHERE name = 'c'"),
         Mess("SET ROLE", "SET ROLE pg_monitor", check: "SELECT current_user = session_user"),
         Mess(
             "SET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION pg_monitor",
@@ -74,14 +77,15 @@ struct PoolResetTests {
         let isClean = try await client.query(mess.check, as: Bool.self).one()
         #expect(isClean, "\(mess.name)")
         #expect(client.statistics.connects == 1)
-        #expect(client.statistics.resets == 2)
+        #expect(client.statistics.resets == 3)
     }
 
     @Test func unreadRowsAreReadAndThrownAway() async throws {
         let client = try await client()
         try await client.withConnection { db in
             var rows = try await db.stream("SELECT generate_series(1, 100000)::int8", as: Int.self).makeAsyncIterator()
-            #expect(try await rows.next() == 1)
+            let first = try await rows.next()
+            #expect(first == 1)
         }
         #expect(try await client.query("SELECT 42", as: Int.self).one() == 42)
     }
@@ -102,7 +106,8 @@ struct PoolResetTests {
     @Test func aBeginOfASingleStatementIsRolledBack() async throws {
         let client = try await client()
         try await client.execute("BEGIN")
-        #expect(try await client.query("SELECT now() = statement_timestamp()", as: Bool.self).one())
+        let error = await failure { try await client.execute("SAVEPOINT s") }
+        #expect(error?.code == .noActiveSqlTransaction)
         await eventually("not clean") { client.statistics.cleaning == 0 }
     }
 
@@ -116,7 +121,8 @@ struct PoolResetTests {
         }
         for round in 1...20 {
             let after = try await client.withConnection { db in
-                #expect(try await db.query(query).one() == "pooled")
+                let text = try await db.query(query).one()
+                #expect(text == "pooled")
                 return db.statistics
             }
             let cost = after - before

@@ -84,6 +84,7 @@ extension PostgresClient {
     /// no more.
     ///
     /// - Throws: what `body` throws, or why there is no connection, as ``query(_:)`` does.
+    @discardableResult
     public nonisolated(nonsending) func withConnection<Success>(
         _ body: (PostgresConnection) async throws -> sending Success
     ) async throws -> sending Success {
