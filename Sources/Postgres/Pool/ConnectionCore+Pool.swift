@@ -70,7 +70,8 @@ extension ConnectionCore {
         let isFarewell = inbound.hasFarewell
         let isClosed = state.withLock { state in
             if state.closed != nil { return true }
-            state.reader = .nobody
+            state.reader = state.queue.isEmpty ? .nobody : .loop
+            arm(&state)
             return false
         }
         if isClosed { leaveAfterClose() }

@@ -8,20 +8,26 @@ import Testing
 struct PoolMockTests {
     /// A client of one connection. Each script is of one connection, after its start-up.
     private func withClient(
-        _ scripts: [Step]..., options change: (inout PostgresClient.Options) -> Void = { _ in },
+        _ scripts: [Step]..., options: PostgresClient.Options = oneConnection(),
         _ body: (PostgresClient) async throws -> Void
     ) async throws {
         let server = try PostgresMockServer(scripts: scripts.map { [.acceptTrust()] + $0 })
-        try await run(server, change, body)
+        try await run(server, options, body)
     }
 
-    private func run(
-        _ server: PostgresMockServer, _ change: (inout PostgresClient.Options) -> Void = { _ in },
-        _ body: (PostgresClient) async throws -> Void
-    ) async throws {
+    private static func oneConnection(
+        _ change: (inout PostgresClient.Options) -> Void = { _ in }
+    ) -> PostgresClient.Options {
         var options = PostgresClient.Options()
         options.maximumConnections = 1
         change(&options)
+        return options
+    }
+
+    private func run(
+        _ server: PostgresMockServer, _ options: PostgresClient.Options = oneConnection(),
+        _ body: (PostgresClient) async throws -> Void
+    ) async throws {
         do {
             let client = PostgresClient(server.configuration(), pool: options)
             try await body(client)
@@ -120,7 +126,7 @@ struct PoolMockTests {
                 .expect(.query), .expectClose,
             ],
             [.answer(2), .expectClose],
-            options: { $0.cleanupTimeout = .milliseconds(50) }
+            options: Self.oneConnection { $0.cleanupTimeout = .milliseconds(50) }
         ) { client in
             try await expect(1, client)
             try await expect(2, client)
@@ -165,7 +171,7 @@ struct PoolMockTests {
                     .close,
                 ]
             ])
-        try await run(server, { $0.maximumConnections = 20 }) { client in
+        try await run(server, Self.oneConnection { $0.maximumConnections = 20 }) { client in
             await withTaskGroup(of: PostgresError?.self) { group in
                 for _ in 0..<100 { group.addTask { await failure { try await client.execute("SELECT 1") } } }
                 for await error in group { #expect(error?.code == .invalidCatalogName) }
@@ -183,7 +189,7 @@ struct PoolMockTests {
                 .expect(nextExecution + nextExecution + nextExecution + nextExecution), .open(together),
                 .send((2...5).flatMap { Message.boundReply(rows: [[Int32($0).bytes]]) }), .expectClose,
             ],
-            options: { $0.sharedStatements = 4 }
+            options: Self.oneConnection { $0.sharedStatements = 4 }
         ) { client in
             try await expect(1, client)
             let sum = try await withThrowingTaskGroup(of: Int32.self) { group in
