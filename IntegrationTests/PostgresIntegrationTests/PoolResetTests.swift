@@ -9,10 +9,13 @@ struct PoolResetTests {
     /// One connection, so that the next user gets the same session.
     private func client(
         _ reset: PostgresClient.Options.Reset = .afterLeases,
-        over address: PostgresEphemeralServer.Address = .unixSocket
+        over address: PostgresEphemeralServer.Address = .unixSocket,
+        cleanupTimeout: Duration = .seconds(60)
     ) async throws -> PostgresClient {
         try await makeClient(over: address) {
             $0.maximumConnections = 1
+            $0.acquireTimeout = .seconds(60)
+            $0.cleanupTimeout = cleanupTimeout
             $0.reset = reset
         }
     }
@@ -91,8 +94,8 @@ struct PoolResetTests {
     }
 
     @Test func aStatementThatStillRunsIsWaitedForOrTheConnectionIsClosed() async throws {
-        let client = try await client()
-        for (seconds, closes) in [(0.05, 0), (30.0, 1)] {
+        for (seconds, limit, closes) in [(0.05, 60, 0), (60.0, 1, 1)] {
+            let client = try await client(cleanupTimeout: .seconds(limit))
             let task = Task { try await client.execute("SELECT pg_sleep(\(seconds))") }
             await eventually("not running") { client.statistics.inUse == 1 }
             try await Task.sleep(for: .milliseconds(20))

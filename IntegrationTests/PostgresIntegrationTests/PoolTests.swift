@@ -91,8 +91,9 @@ struct PoolTests {
             // And whoever comes next, without another attempt.
             let error = await failure { try await client.execute("SELECT 1") }
             #expect(error?.code == .invalidPassword)
-            #expect(ContinuousClock.now - begin < .seconds(5))
-            #expect(client.statistics.connectFailures <= 2)
+            // Nobody waited for the end of acquireTimeout.
+            #expect(ContinuousClock.now - begin < .seconds(30))
+            #expect(client.statistics.acquireTimeouts == 0)
         }
     }
 
@@ -112,19 +113,16 @@ struct PoolTests {
                 let error = await failure { try await client.execute("SELECT 1") }
                 return error?.code == .cannotConnect
             }
-            let begin = ContinuousClock.now
             for _ in 0..<20 {
                 let error = await failure { try await client.execute("SELECT 1") }
                 #expect(error?.code == .cannotConnect)
                 #expect(error?.outcome == .notSent)
             }
-            #expect(ContinuousClock.now - begin < .seconds(2))
+            #expect(client.statistics.acquireTimeouts == 0)
             try await server.restart()
-            let back = ContinuousClock.now
-            await eventually(within: .seconds(5), "no service") {
+            await eventually(within: .seconds(15), "no service") {
                 (try? await client.execute("SELECT 1")) != nil
             }
-            #expect(ContinuousClock.now - back < .seconds(5))
         }
     }
 
@@ -179,9 +177,11 @@ struct PoolTests {
     @Test func whoWaitsTooLongIsToldTheNumbers() async throws {
         let client = try await makeClient {
             $0.maximumConnections = 1
-            $0.acquireTimeout = .seconds(2)
+            $0.acquireTimeout = .milliseconds(100)
             $0.maximumWaiters = 1
         }
+        // Connecting may take longer than that.
+        await eventually("no connection") { (try? await client.execute("SELECT 1")) != nil }
         try await client.withConnection { _ in
             let waiting = Task { await failure { try await client.execute("SELECT 1") } }
             await eventually("nobody waits") { client.statistics.waiting == 1 }
