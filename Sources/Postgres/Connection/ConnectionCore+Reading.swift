@@ -159,6 +159,11 @@ extension ConnectionCore {
     @inline(__always)
     private func finishHead(_ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
         let result = inbound.takeResult()
+        note(result.status)
+        if case .reset = head.collector {
+            finishReset(result)
+            return complete(Reply(), wanted, &outcome)
+        }
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted, &outcome) }
         let reply = makeReply(result, inbound.request, head.formats)
         if case .stream(let stream) = head.collector { stream.finish(reply, core: self) }
@@ -168,6 +173,7 @@ extension ConnectionCore {
     /// The end of a request that went as usual.
     @inline(__always)
     private func finishUsual(_ end: Inbound.UsualEnd, _ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
+        note(end.status)
         let reply = Reply(block: end.block, rowCount: end.rowCount, affected: end.affected)
         if case .none = head.collector { return complete(reply, wanted, &outcome) }
         return finishUsualInFlight(reply, wanted, &outcome)
@@ -182,6 +188,16 @@ extension ConnectionCore {
             return nil
         }
         return complete(Reply(), wanted, &outcome)
+    }
+
+    @inline(__always)
+    private func note(_ status: TransactionStatus?) {
+        guard let status else { return }
+        if case .idle = status {
+            isInTransaction.store(false, ordering: .relaxed)
+        } else {
+            isInTransaction.store(true, ordering: .relaxed)
+        }
     }
 
     private func finishInFlight(

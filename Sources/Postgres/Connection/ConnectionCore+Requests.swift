@@ -81,6 +81,11 @@ extension ConnectionCore {
             state.sentAt = 0
         }
         if state.reader == .nobody {
+            if !wasEmpty,
+                let begun = enqueuedBehindReset(&state, number, mayRead: mayRead, blocking: blocking, onLoop: onLoop)
+            {
+                return begun
+            }
             state.reader = .loop
             arm(&state)
         }
@@ -366,6 +371,7 @@ extension ConnectionCore {
         _ number: Int, _ waiter: InFlight.Waiter, _ writer: Int?, _ evenIfCancelled: Bool = false
     ) -> Bool {
         state.withLock { state in
+            if state.exclusiveWriter == ConnectionState.resetIsDue, state.closed == nil { state.writeReset() }
             guard state.closed == nil, !state.hasRoom(for: writer), evenIfCancelled || !waiter.isCancelledTask
             else {
                 return false

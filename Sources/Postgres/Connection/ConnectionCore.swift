@@ -35,6 +35,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// When the caller that reads for itself began to.
     @exclusivity(unchecked) var readingSince: UInt64 = 0
+    /// What ReadyForQuery said last. Apart from the state, so that the reader needs no lock to tell.
+    let isInTransaction = Atomic<Bool>(false)
 
     /// What the last reply's columns were.
     @exclusivity(unchecked) var lastColumns = LastColumns()
@@ -240,6 +242,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var waiters: [(InFlight.Waiter, Reply)] = []
         var forRoom: [ConnectionState.RoomWaiter] = []
         var streams: [RowStream] = []
+        var membership: PoolMembership?
         let cause = state.withLock { state in
             switch role {
             case .none: break
@@ -250,6 +253,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             }
             if state.closed == nil { shutDown(&state, reason, role) }
             let cause = state.closed ?? reason
+            swap(&membership, &state.membership)
             swap(&forRoom, &state.waitingForRoom)
             if state.reader != .caller, !state.loopReads {
                 answerAll(&state, cause, &waiters, &streams)
@@ -260,6 +264,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         for stream in streams { stream.finish(Reply(error: cause.with(outcome: .unknown)), core: self) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
+        if let membership { membership.pool.connectionEnded(membership.id) }
     }
 
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
@@ -286,7 +291,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let outcome: PostgresError.Outcome = request.startOffset >= state.sentBytes ? .notSent : .unknown
             let reply = Reply(error: cause.with(outcome: outcome))
             switch request.collector {
-            case .none: break
+            case .none, .reset: break
             case .flight(let flight): flight.fail(cause, outcome)
             case .stream(let stream): streams.append(stream)
             }

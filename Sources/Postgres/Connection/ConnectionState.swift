@@ -41,6 +41,10 @@ struct ConnectionState: ~Copyable, Sendable {
     var exclusiveWriter: Int?
     var openStream: RowStream?
     var parameters = ServerParameters()
+    /// The reset that was written last; not a number of the queue before.
+    var resetNumber = -2
+    /// The pool that is to know of the end.
+    var membership: PoolMembership?
     /// Why the connection is of no use any more.
     var closed: PostgresError?
     var isDescriptorClosed = false

@@ -49,12 +49,11 @@ package struct Inbound: ~Copyable, Sendable {
     package var messageCount: Int { mutating get { messages } }
     var messages = 0
 
-    /// What the last ReadyForQuery said of the session. (A mutating getter, as `messageCount`.)
-    package var transactionStatus: TransactionStatus { mutating get { lastStatus } }
-    var lastStatus = TransactionStatus.idle
-
     /// The last thing the server said before it closes the connection.
     package private(set) var farewell: ServerReport?
+
+    /// Whether it said that. (Mutating, as `messageCount`.)
+    package var hasFarewell: Bool { mutating get { farewell != nil } }
 
     var phase = Phase.idle
     package private(set) var request = Request(Request.Parts(rawValue: 0))
@@ -211,7 +210,6 @@ package struct Inbound: ~Copyable, Sendable {
                 return nil
             }
             result.status = status
-            lastStatus = status
             groupFailed = false
             buffer.consume(6)
             messages &+= 1
@@ -257,7 +255,6 @@ package struct Inbound: ~Copyable, Sendable {
         let status = try TransactionStatus(&reader)
         try reader.finish()
         result.status = status
-        lastStatus = status
         groupFailed = false
         return finish()
     }
