@@ -129,10 +129,9 @@ struct CrashWriter: Sendable {
     }
 
     private func expectOfServerThatEnds(_ error: PostgresError) {
-        let codes: [PostgresError.Code] =
-            error.outcome == .aborted
-            ? [.inFailedSqlTransaction] : [.connectionLost, .adminShutdown, .crashShutdown, .connectionClosed]
-        let isExpected = codes.contains(error.code)
+        let codes: [PostgresError.Code] = [.connectionLost, .adminShutdown, .crashShutdown, .connectionClosed]
+        let isExpected =
+            codes.contains(error.code) || (error.outcome == .aborted && error.code == .inFailedSqlTransaction)
         if !isExpected { Issue.record("writing: \(error)") }
     }
 }
