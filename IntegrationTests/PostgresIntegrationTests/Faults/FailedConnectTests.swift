@@ -10,7 +10,7 @@ import Testing
     .timeLimit(.minutes(FaultPlan.isComplete ? 30 : 5)))
 struct FailedConnectTests {
     enum Stage: CaseIterable {
-        case refused, timedOut, tlsNotOffered, tlsNotTrusted, wrongPassword, noSuchDatabase, cancelled
+        case refused, timedOut, tlsNotOffered, tlsNotTrusted, wrongPassword, cancelled
 
         /// The only errors that this stage may end with.
         var codes: [PostgresError.Code] {
@@ -19,18 +19,17 @@ struct FailedConnectTests {
             case .timedOut: [.timedOut]
             case .tlsNotOffered, .tlsNotTrusted: [.tls]
             case .wrongPassword: [.invalidPassword]
-            case .noSuchDatabase: [.invalidCatalogName]
             case .cancelled: [.cancelled]
             }
         }
     }
 
-    /// A port of 127.0.0.1 that is taken, and that nobody listens on.
+    /// A port of 127.0.0.1 that is taken, and that nobody listens on, or that nobody answers on.
     private final class DeafPort: Sendable {
         private let descriptor: Int32
         let number: Int
 
-        init() throws {
+        init(isListening: Bool) throws {
             descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
             var address = sockaddr_in()
             address.sin_family = sa_family_t(AF_INET)
@@ -44,6 +43,7 @@ struct FailedConnectTests {
             }
             number = Int(UInt16(bigEndian: address.sin_port))
             try #require(isBound)
+            if isListening { try #require(listen(descriptor, 128) == 0) }
         }
 
         deinit { close(descriptor) }
@@ -58,13 +58,14 @@ struct FailedConnectTests {
         let count = FaultPlan.isComplete ? 10_000 : 1000
         let faults = try await FaultServer.shared.value
         let proxy = try PostgresFaultProxy(to: faults.server)
-        let deaf = try DeafPort()
+        let deaf = try DeafPort(isListening: stage == .timedOut)
         var configuration = PostgresConfiguration(
             host: "127.0.0.1", port: proxy.port, user: "plain", database: "postgres", sslmode: .disable)
         switch stage {
         case .refused: configuration.port = deaf.number
         case .timedOut:
-            proxy.faults = .init(cut: .init(.stall, after: 0, of: .toServer))
+            // First connected and without an answer; once the backlog is full, not connected.
+            configuration.port = deaf.number
             configuration.connectTimeout = .milliseconds(5)
         case .tlsNotOffered:
             // Of the shared server, which has no certificate.
@@ -76,7 +77,6 @@ struct FailedConnectTests {
         case .wrongPassword:
             configuration.user = "scram"
             configuration.password = "wrong"
-        case .noSuchDatabase: configuration.database = "nowhere"
         // Slow enough for a cancellation to come at any moment of it.
         case .cancelled: proxy.faults.toServer.delay = .milliseconds(2)
         }
@@ -84,7 +84,7 @@ struct FailedConnectTests {
         let ports: Set = [configuration.port, proxy.port]
         let isAlone = configuration.port == proxy.port || configuration.port == deaf.number
         let before = openDescriptors()
-        // The port that nobody listens on is one.
+        // The port that nobody listens on may be one.
         let stranded = strandedSockets(toPorts: [])
         var generator = SplitMix(state: FaultPlan.seed)
         // A twelfth of a millisecond apart.
