@@ -185,7 +185,8 @@ extension ConnectionCore {
         let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
         defer { if permit { PollPermit.giveBack() } }
         let step = try step(stream, mayRead: permit)
-        if case .read = step { _ = readForStream(until: .poll) }
+        // A poll in vain is not repeated: a silent server must not sit in a thread of the pool.
+        if case .read = step, !readForStream(until: .poll) { return try self.step(stream, mayRead: false) }
         return step
     }
 
