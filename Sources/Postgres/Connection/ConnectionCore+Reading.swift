@@ -78,6 +78,8 @@ extension ConnectionCore {
                     deliverRows()
                 case .refuseCopy(let resync):
                     refuseCopy(resync: resync)
+                case .copyBegan(let response):
+                    copyBegan(response)
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
                 case .notice, .notification: break
