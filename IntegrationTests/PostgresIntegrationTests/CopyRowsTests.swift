@@ -400,8 +400,16 @@ struct CopyRowsTests {
         #expect(parameters?.code == .invalidArgument)
         let missing = await failure { try await db.copy(from: "no such table") }
         #expect(missing?.code == .undefinedTable)
-        let two = await failure { try await db.copy(rowsOf: "SELECT 1) TO STDOUT; COPY (SELECT 2") }
-        #expect(two != nil)
+        try await expectUsable(db)
+    }
+
+    @Test func twoCopiesInOneQueryBreakTheConnection() async throws {
+        let db = try await connect()
+        let error = await failure {
+            for try await _ in try await db.copy(rowsOf: "SELECT 1) TO STDOUT; COPY (SELECT 2") {}
+        }
+        #expect(error?.code == .brokenProtocol)
+        #expect(db.isClosed)
     }
 
     // MARK: Blocking

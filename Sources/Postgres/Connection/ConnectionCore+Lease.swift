@@ -1,4 +1,5 @@
 import PostgresTransport
+import Synchronization
 
 /// Exclusive use: between `lease` and `endLease` nobody else's requests get into the queue.
 ///

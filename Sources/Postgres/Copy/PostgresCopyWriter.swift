@@ -1,5 +1,6 @@
 import PostgresProtocol
 import PostgresTransport
+import Synchronization
 
 /// Where the bytes of a COPY go in. Made by `copy(into:schema:columns:format:_:)`, and of no use after it.
 public final class PostgresCopyWriter {

@@ -16,12 +16,6 @@ public struct PostgresCopyPort: Sendable {
     let writer: Int?
     // Keeps the connection from being closed under a stream.
     let connection: any AnyObject & Sendable
-
-    init(core: ConnectionCore, writer: Int?, connection: any AnyObject & Sendable) {
-        self.core = core
-        self.writer = writer
-        self.connection = connection
-    }
 }
 
 extension PostgresConnection: PostgresCopying {
