@@ -170,6 +170,26 @@ struct ReadmeTests {
         #expect(bytes == 18)
     }
 
+    @Test func copies() async throws {
+        let db = try await PostgresConnection.connect(try await makeShop())
+        var bytes: [UInt8] = []
+        func archive(_ chunk: [UInt8]) { bytes += chunk }
+        let pages = ["/a", "/b", "/c"]
+
+        // README: copy
+        let people = [(4, "Eva", Int32(28)), (5, "Max", Int32(41))]
+        let copied = try await db.copy(into: "users", columns: ["id", "name", "age"], rows: people)
+        try await db.copy(into: "visits", columns: ["page"], format: .csv) { writer in
+            for page in pages { try await writer.write("\(page)\n") }
+        }
+        for try await chunk in try await db.copy(from: "users", format: .csv(header: true)) { archive(chunk) }
+        // README end
+
+        #expect(copied == 2)
+        #expect(String(decoding: bytes, as: UTF8.self).hasPrefix("id,name,age,mood\n1,Ada,36,happy\n"))
+        #expect(try await db.query("SELECT count(*) FROM visits", as: Int.self).one() == 3)
+    }
+
     @Test func errors() async throws {
         let db = try await PostgresConnection.connect(try await makeShop())
         let printed = Printed()

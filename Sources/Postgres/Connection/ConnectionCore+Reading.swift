@@ -119,6 +119,8 @@ extension ConnectionCore {
                     deliverRows()
                 case .refuseCopy(let resync):
                     refuseCopy(resync: resync)
+                case .copyBegan(let response):
+                    copyBegan(response)
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
                 case .notice, .notification: break
@@ -346,7 +348,7 @@ extension ConnectionCore {
                 code: .unsupported, message: "the statement is a COPY, which a query cannot run",
                 // COPY TO STDOUT ran to its end, and what it copied can be of a statement that changes data.
                 outcome: result.tag != 0 ? .succeeded : .rejected,
-                sql: request.statement?.key.text)
+                sql: request.statement?.key.text, hint: "use copy(into:), copy(from:) or copy(rowsOf:)")
         }
         reply.add(error: failure, retry: again, end: Reply.End(tag: result.tag, status: result.status))
         guard let statement = request.statement else { return }

@@ -26,7 +26,7 @@ extension ConnectionCore {
     }
 
     /// Encodes something else than an execution, and counts its bytes.
-    private static func counted(
+    static func counted(
         _ state: inout ConnectionState, sql: String?,
         _ body: (inout ConnectionState) throws(EncodingError) -> Request
     ) throws(PostgresError) -> Request {
@@ -104,6 +104,27 @@ extension ConnectionCore {
         throw .internalFailure("a statement was prepared and not described")
     }
 
+    /// What the statement is now: never what a statement of the cache was when it was prepared.
+    nonisolated(nonsending) func describe(
+        _ query: PostgresQuery, as writer: Int?
+    ) async throws(PostgresError) -> StatementDescription {
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try await finish(as: writer) { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, ownParse: true, blocking: false, as: writer)
+        }
+        if let description = try description(reply, prepared) { return description }
+        throw .internalFailure("a statement was prepared and not described")
+    }
+
+    func describeBlocking(_ query: PostgresQuery, as writer: Int?) throws(PostgresError) -> StatementDescription {
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, ownParse: true, blocking: true, as: writer)
+        }
+        if let description = try description(reply, prepared) { return description }
+        throw .internalFailure("a statement was prepared and not described")
+    }
+
     func prepareBlocking(_ query: PostgresQuery) throws(PostgresError) -> StatementDescription {
         if let error = query.problem { throw error }
         for ownParse in [false, true] {
@@ -119,9 +140,10 @@ extension ConnectionCore {
     /// Parse, unless the statement is cached: then Sync alone, which answers when its Parse has. If that Parse was another task's
     /// and failed, a second try with a Parse of its own learns why.
     private func beginPreparing(
-        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool
+        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool,
+        as writer: Int? = nil
     ) throws(PostgresError) -> Begun {
-        try submit(.none, blocking: blocking, mayRead: blocking) { state throws(PostgresError) in
+        try submit(.none, blocking: blocking, mayRead: blocking, as: writer) { state throws(PostgresError) in
             let (statement, parse) = state.statement(for: query, unnamed: ownParse)
             prepared.withLock { $0 = statement }
             return try ConnectionCore.counted(&state, sql: query.sql) { state throws(EncodingError) in

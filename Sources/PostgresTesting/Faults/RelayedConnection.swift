@@ -1,3 +1,4 @@
+import CPostgresSystem
 import Glibc
 
 /// One connection through the proxy: two sockets, and the bytes on their way in each direction.
