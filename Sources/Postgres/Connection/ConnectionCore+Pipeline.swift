@@ -2,6 +2,26 @@ import PostgresProtocol
 import PostgresTransport
 import Synchronization
 
+/// Where the Sync messages of a flight go.
+enum SyncPlacement: Sendable, Equatable {
+    /// One behind each statement.
+    case isolated
+    /// One at the end.
+    case atomic
+    /// One behind the first few statements, then behind each `size`, and one at the end: groups of one transaction.
+    case groups(first: Int, size: Int)
+
+    /// Whether a Sync rides with this statement. The one at the end is a request of its own.
+    func isBehind(_ index: Int, of count: Int) -> Bool {
+        switch self {
+        case .isolated: true
+        case .atomic: false
+        case .groups(let first, let size):
+            index < count - 1 && index >= first - 1 && (index - (first - 1)).isMultiple(of: size)
+        }
+    }
+}
+
 /// Many statements in one flight: queued piece by piece so that what waits to be sent stays bounded, one wake-up a piece.
 extension ConnectionCore {
     /// Encoded bytes after which a pipeline hands over what it has, and begins another piece.
@@ -20,26 +40,29 @@ extension ConnectionCore {
         let writer: Int
         /// Whether the writer is a lease, which outlives the pipeline.
         let isLeased: Bool
-        let sync: PostgresPipeline.Sync
+        let sync: SyncPlacement
         let modes: [ConnectionState.Mode]
     }
 
     /// One reply a statement, in order.
     ///
+    /// - Parameter evenIfCancelled: what becomes of it has to be known: cancelling the task does not end the wait.
     /// - Throws: only when nothing was sent.
     nonisolated(nonsending) func run(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil, evenIfCancelled: Bool = false
     ) async throws(PostgresError) -> [Reply] {
         try check(items)
         if items.isEmpty { return [] }
-        var replies = try await fly(items, Array(repeating: .cached, count: items.count), sync, lease)
+        var replies = try await fly(
+            items, Array(repeating: .cached, count: items.count), sync, lease, evenIfCancelled)
         var modes: [ConnectionState.Mode] = Array(repeating: .cached, count: items.count)
         for _ in 0..<2 {
             let again = repeatable(items, &modes, replies, sync)
             if again.isEmpty { break }
             let repeated: [Reply]
             do {
-                repeated = try await fly(again.map { items[$0] }, again.map { modes[$0] }, sync, lease)
+                repeated = try await fly(
+                    again.map { items[$0] }, again.map { modes[$0] }, sync, lease, evenIfCancelled)
             } catch { break }
             for (index, reply) in zip(again, repeated) { replies[index] = reply }
         }
@@ -48,7 +71,7 @@ extension ConnectionCore {
 
     /// The same on a thread of the blocking API.
     func runBlocking(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil
     ) throws(PostgresError) -> [Reply] {
         try check(items)
         if items.isEmpty { return [] }
@@ -67,7 +90,7 @@ extension ConnectionCore {
     }
 
     /// What can be told before anything is sent.
-    private func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
+    func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
         let found = state.withLock { state -> (index: Int, error: PostgresError)? in
             for index in items.indices {
                 if let error = state.problem(of: items[index].query) { return (index, error) }
@@ -83,8 +106,10 @@ extension ConnectionCore {
     /// outside a transaction; of an atomic group all or none.
     private func repeatable(
         _ items: [PostgresPipeline.Item], _ modes: inout [ConnectionState.Mode], _ replies: [Reply],
-        _ sync: PostgresPipeline.Sync
+        _ sync: SyncPlacement
     ) -> [Int] {
+        // Groups are always of a transaction.
+        if case .groups = sync { return [] }
         var found: [Int] = []
         for index in items.indices where replies[index].error != nil {
             guard let mode = nextMode(after: replies[index], modes[index], items[index].query) else { continue }
@@ -100,15 +125,15 @@ extension ConnectionCore {
     // MARK: A flight
 
     nonisolated(nonsending) private func fly(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
-        _ lease: Int?
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
+        _ lease: Int?, _ evenIfCancelled: Bool
     ) async throws(PostgresError) -> [Reply] {
         var progress = Progress(writer: lease ?? nextWriter(), isLeased: lease != nil, sync: sync, modes: modes)
         var flights: [Flight] = []
         var unawaited: Int?
         var end: PostgresError?
         while progress.next < items.count {
-            if Task.isCancelled {
+            if !evenIfCancelled, Task.isCancelled {
                 if flights.isEmpty { throw .cancelled(.notSent) }
                 // An atomic group that has begun goes on to its Sync: without it nobody could use the connection again, and
                 // with it here, half of the group would take effect.
@@ -127,18 +152,30 @@ extension ConnectionCore {
                 break
             }
             guard let number else {
-                await waitForRoom(for: progress.writer, evenIfCancelled: sync == .atomic && !flights.isEmpty)
+                do {
+                    try await waitForRoom(
+                        for: progress.writer,
+                        evenIfCancelled: evenIfCancelled || (sync != .isolated && !flights.isEmpty))
+                } catch {
+                    if flights.isEmpty { throw error }
+                    abandonGroup(sync, error)
+                    end = error
+                    break
+                }
                 continue
             }
             if let unawaited { forget(unawaited) }
             unawaited = number == ConnectionCore.alreadyRead ? nil : number
         }
-        if let unawaited, let last = flights.last { settle(last, await wait(for: unawaited)) }
+        if let unawaited, let last = flights.last {
+            settle(
+                last, evenIfCancelled ? await waitEvenIfCancelled(for: unawaited) : await wait(for: unawaited))
+        }
         return collect(flights, items.count, sync, end)
     }
 
     private func flyBlocking(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
         _ lease: Int?
     ) throws(PostgresError) -> [Reply] {
         var progress = Progress(writer: lease ?? nextWriter(), isLeased: lease != nil, sync: sync, modes: modes)
@@ -156,7 +193,14 @@ extension ConnectionCore {
                 break
             }
             guard let number else {
-                waitForRoomBlocking(for: progress.writer)
+                do {
+                    try waitForRoomBlocking(for: progress.writer)
+                } catch {
+                    if flights.isEmpty { throw error }
+                    abandonGroup(sync, error)
+                    end = error
+                    break
+                }
                 continue
             }
             if let unawaited { forget(unawaited) }
@@ -167,8 +211,8 @@ extension ConnectionCore {
     }
 
     /// A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
-    private func abandonGroup(_ sync: PostgresPipeline.Sync, _ error: PostgresError) {
-        if sync == .atomic { fail(error.with(outcome: .unknown)) }
+    private func abandonGroup(_ sync: SyncPlacement, _ error: PostgresError) {
+        if sync != .isolated { fail(error.with(outcome: .unknown)) }
     }
 
     private static let alreadyRead = -1
@@ -234,7 +278,12 @@ extension ConnectionCore {
         defer { wake(woken) }
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: progress.writer) else { return .noRoom }
+            // One that has no lease needs its number only between its pieces.
+            let isFree = state.exclusiveWriter == nil && !progress.isLeased
+            guard state.hasRoom(for: isFree ? nil : progress.writer) else {
+                if progress.isLeased { _ = try refuse(&state, progress.writer) }
+                return .noRoom
+            }
             let startOffset = state.encodedBytes
             let pendingStart = state.pending.count
             var requests: [Flight.Item] = []
@@ -244,7 +293,9 @@ extension ConnectionCore {
                 let item = items[progress.next]
                 let request: Request
                 do throws(PostgresError) {
-                    request = try state.encode(item.query, item.formats, progress.modes[progress.next], sync: isolated)
+                    request = try state.encode(
+                        item.query, item.formats, progress.modes[progress.next],
+                        sync: progress.sync.isBehind(progress.next, of: items.count))
                 } catch {
                     // Nothing of this piece may be sent without being awaited.
                     state.encodedBytes &-= state.pending.count &- pendingStart
@@ -283,7 +334,7 @@ extension ConnectionCore {
     ///
     /// - Parameter end: why not all pieces were sent.
     private func collect(
-        _ flights: [Flight], _ count: Int, _ sync: PostgresPipeline.Sync, _ end: PostgresError?
+        _ flights: [Flight], _ count: Int, _ sync: SyncPlacement, _ end: PostgresError?
     ) -> [Reply] {
         var replies: [Reply] = []
         replies.reserveCapacity(count + 1)
@@ -298,7 +349,14 @@ extension ConnectionCore {
         }
         let groupEnd = replies.count > count ? replies.removeLast() : Reply()
         while replies.count < count { replies.append(Reply(error: end ?? .cancelled(.notSent))) }
-        if sync == .atomic { PostgresPipeline.settleAtomic(&replies, groupEnd) }
+        switch sync {
+        case .isolated: break
+        case .atomic: PostgresPipeline.settleAtomic(&replies, groupEnd)
+        case .groups:
+            // What there is to know of the transaction when all is over.
+            let last = replies.count - 1
+            replies[last].add(end: Reply.End(tag: replies[last].end.tag, status: groupEnd.end.status))
+        }
         return replies
     }
 }
