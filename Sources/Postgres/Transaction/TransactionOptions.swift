@@ -37,9 +37,11 @@ extension PostgresTransaction {
 
         /// A random pause (full jitter) before the attempt of that number, which is 2 or more.
         func pause(beforeAttempt attempt: Int, using generator: inout some RandomNumberGenerator) -> Duration {
-            let doublings = min(max(attempt - 2, 0), 30)
-            let bound = min(cap.clampedNanoseconds, base.clampedNanoseconds << UInt64(doublings))
-            return .nanoseconds(Int64(UInt64.random(in: 0...bound, using: &generator)))
+            let doublings = min(max(attempt &- 2, 0), 30)
+            let (bound, overflows) = base.clampedNanoseconds.multipliedReportingOverflow(by: 1 << UInt64(doublings))
+            let limit = cap.clampedNanoseconds
+            let longest = overflows ? limit : min(limit, bound)
+            return .nanoseconds(Int64(clamping: UInt64.random(in: 0...longest, using: &generator)))
         }
 
         /// The pause before the next attempt; nil if there is none.
