@@ -7,7 +7,8 @@ import Testing
 struct BlockingTransactionTests {
     /// Runs a test on a thread of its own, with a connection and a table.
     private func withConnection(
-        _ columns: PostgresQuery = "n int8", _ test: @escaping @Sendable (PostgresBlockingConnection, String) throws -> Void
+        _ columns: PostgresQuery = "n int8",
+        _ test: @escaping @Sendable (PostgresBlockingConnection, String) throws -> Void
     ) async throws {
         let url = try await PostgresEphemeralServer.shared().connectionURL()
         let table = try await makeTable(try await connect(), columns)
@@ -108,7 +109,8 @@ struct BlockingTransactionTests {
                 pipeline.add("INSERT INTO \(identifier: table) VALUES (2 / \(divisor))")
             }
             let outcomes = try db.run(pipeline).errors.map { $0?.outcome ?? .succeeded }
-            #expect(outcomes == (sync == .atomic ? [.aborted, .rejected, .aborted] : [.succeeded, .rejected, .succeeded]))
+            #expect(
+                outcomes == (sync == .atomic ? [.aborted, .rejected, .aborted] : [.succeeded, .rejected, .succeeded]))
             let rows = try numbers(db, table)
             #expect(rows == (sync == .atomic ? [] : [1, 2]))
             if sync == .savepoints {

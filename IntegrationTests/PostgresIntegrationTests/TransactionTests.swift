@@ -289,7 +289,8 @@ struct TransactionTests {
                         try await db.transaction { tx in
                             try await tx.execute(insert(1, table))
                             await Task.yield()
-                            let mine = try await tx.query("SELECT count(*) FROM \(identifier: table)", as: Int.self).one()
+                            let mine = try await tx.query("SELECT count(*) FROM \(identifier: table)", as: Int.self)
+                                .one()
                             #expect(!mine.isMultiple(of: 2))
                             try await tx.execute(insert(1, table))
                         }
@@ -494,7 +495,8 @@ struct TransactionTests {
                 sum += number
             }
             #expect(sum == 500_500)
-            try await tx.script("INSERT INTO \(identifier: table) VALUES (1); INSERT INTO \(identifier: table) VALUES (2)")
+            try await tx.script(
+                "INSERT INTO \(identifier: table) VALUES (1); INSERT INTO \(identifier: table) VALUES (2)")
             let (count, one) = try await tx.pipeline(
                 PostgresQuery("SELECT count(*) FROM \(identifier: table)").as(Int.self),
                 PostgresQuery("SELECT 1::int8").as(Int.self))

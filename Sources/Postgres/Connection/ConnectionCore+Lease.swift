@@ -69,7 +69,8 @@ extension ConnectionCore {
         guard let holder, holder != writer, own.holds(holder, of: self) else { return }
         throw PostgresError(
             code: .unsupported,
-            message: "a statement on the connection itself, inside the body of its own transaction, would wait for ever",
+            message:
+                "a statement on the connection itself, inside the body of its own transaction, would wait for ever",
             hint: "use the transaction that the body is given")
     }
 }
@@ -77,6 +78,7 @@ extension ConnectionCore {
 extension PostgresError {
     static var leaseEnded: PostgresError {
         PostgresError(
-            code: .transactionEnded, message: "the transaction, or whatever had the connection for itself, has ended")
+            code: .transactionEnded,
+            message: "the transaction, or whatever had the connection for itself, has ended")
     }
 }

@@ -80,7 +80,11 @@ struct ConnectionState: ~Copyable, Sendable {
         var ready: [RoomWaiter] = []
         var others: [RoomWaiter] = []
         for waiter in waitingForRoom {
-            if isWorthTrying(for: waiter.writer) || closed != nil { ready.append(waiter) } else { others.append(waiter) }
+            if closed != nil || isWorthTrying(for: waiter.writer) {
+                ready.append(waiter)
+            } else {
+                others.append(waiter)
+            }
         }
         waitingForRoom = others
         return ready

@@ -49,7 +49,8 @@ extension PostgresTransaction {
     /// Takes an advisory lock until the transaction ends, if nobody has it; says whether it did.
     ///
     /// SQL sent: `SELECT pg_try_advisory_xact_lock(...)`.
-    public func tryLock(advisory key: PostgresAdvisoryLockKey, shared: Bool = false) async throws(PostgresError) -> Bool {
+    public func tryLock(advisory key: PostgresAdvisoryLockKey, shared: Bool = false) async throws(PostgresError) -> Bool
+    {
         try await query(key.tryTransactionLock(shared: shared)).one()
     }
 }

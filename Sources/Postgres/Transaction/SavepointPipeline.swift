@@ -4,19 +4,22 @@
 /// send that when it is needed, for everything is on its way already; so it is always sent, and made right in both cases. The
 /// savepoint is set anew behind each statement, and each group, which ends with a Sync, begins by going back to it:
 ///
-///     BEGIN; SAVEPOINT s                                       Sync
-///     ROLLBACK TO s; statement 1; RELEASE s; SAVEPOINT s       Sync
-///     ROLLBACK TO s; statement 2; RELEASE s; SAVEPOINT s       Sync
-///     ROLLBACK TO s; COMMIT                                    Sync
+///     BEGIN; SAVEPOINT s; ROLLBACK TO s; RELEASE s; SAVEPOINT s    Sync
+///     ROLLBACK TO s; statement 1; RELEASE s; SAVEPOINT s           Sync
+///     ROLLBACK TO s; statement 2; RELEASE s; SAVEPOINT s           Sync
+///     ROLLBACK TO s; COMMIT                                        Sync
 ///
 /// If statement 1 succeeded, `s` stands behind it, and going back to it undoes nothing. If it failed, the rest of its group was
 /// skipped, `s` still stands before it, and going back undoes that statement and heals the transaction. RELEASE keeps the
 /// savepoints from nesting, which would cost the server more with each statement. And if there is no transaction, because BEGIN
 /// failed, every group fails at its first statement: nothing runs outside.
+///
+/// The first group runs each of the three once, so that all are prepared: a Parse in a group that fails may be skipped.
 struct SavepointPipeline {
     let items: [PostgresPipeline.Item]
     let placement: SyncPlacement
-    private let leads: Int
+    /// How many statements the first group has.
+    private let opening: Int
     private let count: Int
     private let size: Int
 
@@ -30,26 +33,35 @@ struct SavepointPipeline {
         let savepoint = PostgresPipeline.Item(Self.savepoint)
         let rollBack = PostgresPipeline.Item(Self.rollBack)
         let release = PostgresPipeline.Item(Self.release)
-        var items = leads + [savepoint]
+        var items = leads + [savepoint, rollBack, release, savepoint]
         items.reserveCapacity(items.count + statements.count * 4 + 2)
         for statement in statements { items += [rollBack, statement, release, savepoint] }
         items += [rollBack, PostgresPipeline.Item(end)]
         self.items = items
-        self.leads = leads.count
+        opening = leads.count + 4
         count = statements.count
         size = 4
-        placement = .groups(first: leads.count + 1, size: size)
+        placement = .groups(first: opening, size: size)
     }
 
     /// The replies that tell of the transaction itself: of its beginning and its end.
-    func frame(_ replies: [Reply]) -> [Reply] { Array(replies.prefix(leads + 1) + replies.suffix(2)) }
+    func frame(_ replies: [Reply]) -> [Reply] { Array(replies.prefix(opening) + replies.suffix(2)) }
 
     /// One reply for each statement.
     func settled(_ replies: [Reply]) -> [Reply] {
         guard replies.count == items.count else { return replies }
+        var refused: [String: PostgresError] = [:]
         return (0..<count).map { number in
-            let group = leads + 1 + number * size
+            let group = opening + number * size
             var reply = replies[group + 1]
+            // Those who bound to a statement whose Parse failed in this flight hear why it did.
+            if let error = reply.error, let sql = error.sql {
+                if error.code != .invalidSqlStatementName {
+                    if refused[sql] == nil { refused[sql] = error }
+                } else if let cause = refused[sql] {
+                    reply.add(error: cause)
+                }
+            }
             // What cannot be kept for itself is undone by the next group.
             if reply.error == nil, let cause = replies[group + 2].error ?? replies[group + 3].error {
                 reply.add(error: cause.undone())

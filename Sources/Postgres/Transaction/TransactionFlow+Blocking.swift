@@ -61,8 +61,9 @@ extension TransactionFlow {
         if items.isEmpty { return [] }
         try core.check(items)
         switch pipeline.sync {
-        case .atomic: return isPlain ? try core.runBlocking(items, .atomic, as: writer)
-            : try runAtomicallyBlocking(items, as: writer)
+        case .atomic:
+            return isPlain
+                ? try core.runBlocking(items, .atomic, as: writer) : try runAtomicallyBlocking(items, as: writer)
         case .isolated:
             // With a Sync behind BEGIN, the statements would run outside if it failed.
             try openBlocking(as: writer)

@@ -61,8 +61,9 @@ extension TransactionFlow {
         if items.isEmpty { return [] }
         try core.check(items)
         switch pipeline.sync {
-        case .atomic: return isPlain ? try await core.run(items, .atomic, as: writer)
-            : try await runAtomically(items, as: writer)
+        case .atomic:
+            return isPlain
+                ? try await core.run(items, .atomic, as: writer) : try await runAtomically(items, as: writer)
         case .isolated:
             // With a Sync behind BEGIN, the statements would run outside if it failed.
             try await open(as: writer)
@@ -89,7 +90,9 @@ extension TransactionFlow {
             let number = nextWaitNumber()
             await withTaskCancellationHandler {
                 _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-                    if !wait(number, .continuation(continuation), evenIfCancelled: !cancellable) { continuation.resume(returning: Reply()) }
+                    if !wait(number, .continuation(continuation), evenIfCancelled: !cancellable) {
+                        continuation.resume(returning: Reply())
+                    }
                 }
             } onCancel: {
                 if cancellable { stopWaiting(number) }

@@ -32,7 +32,7 @@ struct MockTransactionTests {
             switch self {
             case .close: [.close]
             case .reset: [.reset]
-            case .halfAnswer: [.send(MockTransactionTests.first("COMMIT")), .close]
+            case .halfAnswer: [.send(Array(MockTransactionTests.first("COMMIT").dropLast())), .close]
             }
         }
     }
@@ -41,9 +41,8 @@ struct MockTransactionTests {
     func `a connection lost behind COMMIT leaves the outcome unknown and retries nothing`(
         loss: Loss, callersMayRead: Bool
     ) async throws {
-        try await withMock(
-            [Self.begun, .receive(until: .sync)] + loss.steps, configure: { $0.callersMayRead = callersMayRead }
-        ) { db, _ in
+        let configure: (inout PostgresConfiguration) -> Void = { $0.callersMayRead = callersMayRead }
+        try await withMock([Self.begun, .receive(until: .sync)] + loss.steps, configure: configure) { db, _ in
             var runs = 0
             let error = await failure {
                 try await db.transaction(retry: .upTo(5)) { tx in
@@ -56,6 +55,15 @@ struct MockTransactionTests {
             #expect(error?.message.contains("COMMIT") == true)
             #expect(runs == 1)
             #expect(db.isClosed)
+        }
+    }
+
+    @Test func `the tag of COMMIT is its acknowledgement`() async throws {
+        try await withMock([Self.begun, .receive(until: .sync), .send(Self.first("COMMIT")), .close]) { db, _ in
+            let number = try await db.transaction { tx in
+                try await tx.query("SELECT 1 AS n", as: Int32.self).one()
+            }
+            #expect(number == 1)
         }
     }
 
