@@ -169,7 +169,7 @@ struct SavepointPipelineTests {
     func tenThousandLargeQueriesFinishOnTinySocketBuffers(_ sync: PostgresPipeline.Sync) async throws {
         let count =
             ProcessInfo.processInfo.environment["POSTGRES_TEST_PIPELINE_COUNT"].flatMap(Int.init)
-            ?? (sync == .isolated ? 10_000 : 1000)
+            ?? (sync == .isolated ? 10_000 : 500)
         let db = try await connect { $0.socketBufferBytes = 4096 }
         // A few queries, many times: the parameters of all together would be 640 MB on this side.
         let queries = (0..<16).map { number in

@@ -529,10 +529,11 @@ struct TransactionTests {
         let db = try await connect()
         let table = try await makeTable(db)
         for _ in 0..<3 {
-            try await db.transaction { try await $0.execute(insert(1, table)) }
+            // The second time BEGIN is known by its name, which is what the server forgets.
+            for _ in 0..<2 { try await db.transaction { try await $0.execute(insert(1, table)) } }
             try await db.execute("DEALLOCATE ALL")
         }
-        #expect(try await numbers(db, table).count == 3)
+        #expect(try await numbers(db, table).count == 6)
     }
 }
 

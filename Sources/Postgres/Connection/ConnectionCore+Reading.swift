@@ -285,8 +285,9 @@ extension ConnectionCore {
                 } else if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
                     // The server has forgotten what it had: DEALLOCATE ALL, DISCARD ALL, or it is another server. Inside a
                     // transaction no statement could be sent once more, so the others are not left to fail one by one.
-                    if statement.state == .ready { state.outbound.statements.evictAll() }
+                    let wasReady = statement.state == .ready
                     state.outbound.statements.remove(statement)
+                    if wasReady { state.outbound.statements.evictAll() }
                 } else if isStalePlan(report) {
                     state.outbound.statements.evict(statement)
                 }
