@@ -44,6 +44,7 @@ struct ReadmeTests {
             CREATE TABLE users (id int8 PRIMARY KEY, name text UNIQUE, age int4 NOT NULL DEFAULT 30, mood mood);
             INSERT INTO users VALUES (1, 'Ada', 36, 'happy'), (2, 'Tim', 12, 'sad'), (3, 'Zoe', 50, NULL);
             CREATE TABLE page_stats (path text PRIMARY KEY, hits int8 NOT NULL, fetched_at timestamptz);
+            CREATE TABLE stock (item int8, left_over int8);
             CREATE TABLE visits (id int8 GENERATED ALWAYS AS IDENTITY, page text NOT NULL);
             """)
         db.close()
@@ -153,6 +154,31 @@ struct ReadmeTests {
 
         #expect(visits == 3)
         #expect((db.statistics - beforePipeline).roundTrips == 1)
+    }
+
+    @Test func transactions() async throws {
+        let db = try await PostgresConnection.connect(try await makeShop())
+        try await db.execute("INSERT INTO stock VALUES (7, 3)")
+        let item = 7
+        let page = "/buy"
+        let before = db.statistics
+
+        // README: transaction
+        let left = try await db.transaction(isolation: .serializable, retry: .upTo(5)) { tx in
+            let left = try await tx.query("SELECT left_over FROM stock WHERE item = \(item)", as: Int.self).one()
+            if left == 0 { throw OutOfStock() }  // rolls back, and arrives as itself
+            _ = try? await tx.transaction { nested in  // a savepoint
+                try await nested.execute("INSERT INTO visits (page) VALUES (\(page))")
+            }
+            try await tx.commit(with: "UPDATE stock SET left_over = left_over - 1 WHERE item = \(item)")
+            return left - 1
+        }
+        // README end
+
+        #expect(left == 2)
+        #expect((db.statistics - before).roundTrips == 3)
+        let stock = try await db.query("SELECT left_over FROM stock", as: Int.self).one()
+        #expect(stock == 2)
     }
 
     @Test func streams() async throws {

@@ -44,7 +44,7 @@ extension ConnectionCore {
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             switch try beginCopy(stream, sql, direction, as: writer, blocking: false) {
-            case .noRoom: await waitForRoom(for: writer)
+            case .noRoom: try await waitForRoom(for: writer)
             case .queued(_, let flush):
                 if flush { pump() }
                 return
@@ -63,7 +63,7 @@ extension ConnectionCore {
         }
         while true {
             switch try beginCopy(stream, sql, direction, as: writer, blocking: true) {
-            case .noRoom: waitForRoomBlocking(for: writer)
+            case .noRoom: try waitForRoomBlocking(for: writer)
             case .queued(_, let flush):
                 if flush { pump() }
                 return
@@ -222,7 +222,7 @@ extension ConnectionCore {
             if Task.isCancelled { throw .cancelledCopy }
             let taken = try copyData(stream, bytes.span.bytes.extracting(droppingFirst: offset), as: lease)
             offset &+= taken
-            if taken == 0 { await waitForRoom(for: lease) }
+            if taken == 0 { try await waitForRoom(for: lease) }
         }
     }
 
@@ -234,7 +234,7 @@ extension ConnectionCore {
             if Task.isCancelled { throw .cancelledCopy }
             let taken = try copyData(stream, rows.rest(from: offset).bytes, as: lease)
             offset &+= taken
-            if taken == 0 { await waitForRoom(for: lease) }
+            if taken == 0 { try await waitForRoom(for: lease) }
         }
         withExtendedLifetime(rows.storage) {}
     }
@@ -244,7 +244,7 @@ extension ConnectionCore {
         while offset < bytes.count {
             let taken = try copyData(stream, bytes.span.bytes.extracting(droppingFirst: offset), as: lease)
             offset &+= taken
-            if taken == 0 { waitForRoomBlocking(for: lease) }
+            if taken == 0 { try waitForRoomBlocking(for: lease) }
         }
     }
 
@@ -253,7 +253,7 @@ extension ConnectionCore {
         while offset < rows.byteCount {
             let taken = try copyData(stream, rows.rest(from: offset).bytes, as: lease)
             offset &+= taken
-            if taken == 0 { waitForRoomBlocking(for: lease) }
+            if taken == 0 { try waitForRoomBlocking(for: lease) }
         }
         withExtendedLifetime(rows.storage) {}
     }

@@ -2,6 +2,26 @@ import PostgresProtocol
 import PostgresTransport
 import Synchronization
 
+/// Where the Sync messages of a flight go.
+enum SyncPlacement: Sendable, Equatable {
+    /// One behind each statement.
+    case isolated
+    /// One at the end.
+    case atomic
+    /// One behind the first few statements, then behind each `size`, and one at the end: groups of one transaction.
+    case groups(first: Int, size: Int)
+
+    /// Whether a Sync rides with this statement. The one at the end is a request of its own.
+    func isBehind(_ index: Int, of count: Int) -> Bool {
+        switch self {
+        case .isolated: true
+        case .atomic: false
+        case .groups(let first, let size):
+            index < count - 1 && index >= first - 1 && (index - (first - 1)).isMultiple(of: size)
+        }
+    }
+}
+
 /// Many statements in one flight: queued piece by piece so that what waits to be sent stays bounded, one wake-up a piece.
 extension ConnectionCore {
     /// Encoded bytes after which a pipeline hands over what it has, and begins another piece.
@@ -18,7 +38,7 @@ extension ConnectionCore {
     private struct Progress {
         let items: [PostgresPipeline.Item]
         let modes: [ConnectionState.Mode]
-        let sync: PostgresPipeline.Sync
+        let sync: SyncPlacement
         let writer: Int
         /// Whether the writer is a lease, which outlives the pipeline.
         let isLeased: Bool
@@ -28,9 +48,10 @@ extension ConnectionCore {
         var unawaited: Int?
         /// Why not all pieces were sent.
         var end: PostgresError?
+        var mayBeCancelled = true
 
         init(
-            _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
+            _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
             writer: Int, isLeased: Bool
         ) {
             self.items = items
@@ -44,7 +65,7 @@ extension ConnectionCore {
     /// The replies of a pipeline, and how each statement was last sent.
     private struct Rounds {
         let items: [PostgresPipeline.Item]
-        let sync: PostgresPipeline.Sync
+        let sync: SyncPlacement
         var modes: [ConnectionState.Mode]
         var replies: [Reply] = []
         /// No statement is sent more often: there are three ways to send one.
@@ -53,16 +74,19 @@ extension ConnectionCore {
 
     /// One reply a statement, in order.
     ///
+    /// - Parameter evenIfCancelled: what becomes of it has to be known: cancelling the task does not end the wait.
     /// - Throws: only when nothing was sent.
     nonisolated(nonsending) func run(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil, evenIfCancelled: Bool = false
     ) async throws(PostgresError) -> [Reply] {
         if items.isEmpty { return [] }
         var rounds = try begin(items, sync)
-        rounds.replies = try await fly(items, rounds.modes, sync, lease)
+        rounds.replies = try await fly(items, rounds.modes, sync, lease, evenIfCancelled)
         while let again = nextRound(&rounds) {
             let modes = again.map { rounds.modes[$0] }
-            guard let repeated = try? await fly(again.map { items[$0] }, modes, sync, lease) else { break }
+            guard let repeated = try? await fly(again.map { items[$0] }, modes, sync, lease, evenIfCancelled) else {
+                break
+            }
             for (index, reply) in zip(again, repeated) { rounds.replies[index] = reply }
         }
         return rounds.replies
@@ -70,7 +94,7 @@ extension ConnectionCore {
 
     /// The same on a thread of the blocking API.
     func runBlocking(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil
     ) throws(PostgresError) -> [Reply] {
         if items.isEmpty { return [] }
         var rounds = try begin(items, sync)
@@ -83,10 +107,15 @@ extension ConnectionCore {
         return rounds.replies
     }
 
-    /// - Throws: what can be told before anything is sent.
     private func begin(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement
     ) throws(PostgresError) -> Rounds {
+        try check(items)
+        return Rounds(items: items, sync: sync, modes: Array(repeating: .cached, count: items.count))
+    }
+
+    /// What can be told before anything is sent.
+    func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
         let found = state.withLock { state -> (index: Int, error: PostgresError)? in
             for index in items.indices {
                 if let error = state.problem(of: items[index].query) { return (index, error) }
@@ -96,12 +125,13 @@ extension ConnectionCore {
         if let (index, error) = found {
             throw error.with(message: "statement \(index + 1) of the pipeline: \(error.message)")
         }
-        return Rounds(items: items, sync: sync, modes: Array(repeating: .cached, count: items.count))
     }
 
     /// Which statements are worth sending once more, nil for none: those refused for a reason of the statement cache's or of
     /// inferred types, outside a transaction; of an atomic group all or none.
     private func nextRound(_ rounds: inout Rounds) -> [Int]? {
+        // Groups are always of a transaction.
+        if case .groups = rounds.sync { return nil }
         guard rounds.left > 0 else { return nil }
         rounds.left -= 1
         var found: [Int] = []
@@ -120,24 +150,44 @@ extension ConnectionCore {
     // MARK: A flight
 
     nonisolated(nonsending) private func fly(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
-        _ lease: Int?
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
+        _ lease: Int?, _ evenIfCancelled: Bool
     ) async throws(PostgresError) -> [Reply] {
         var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
+        progress.mayBeCancelled = !evenIfCancelled
         while try sendPieces(&progress, blocking: false) {
-            // An atomic group that has begun goes on, cancelled or not.
-            await waitForRoom(for: progress.writer, evenIfCancelled: sync == .atomic && !progress.flights.isEmpty)
+            do {
+                // A group that has begun goes on, cancelled or not.
+                try await waitForRoom(
+                    for: progress.writer,
+                    evenIfCancelled: evenIfCancelled || (sync != .isolated && !progress.flights.isEmpty))
+            } catch {
+                try giveUp(&progress, error)
+                break
+            }
         }
-        if let number = progress.unawaited { settle(progress.flights.last, await wait(for: number)) }
+        if let number = progress.unawaited {
+            settle(
+                progress.flights.last,
+                evenIfCancelled ? await waitEvenIfCancelled(for: number) : await wait(for: number))
+        }
         return collect(progress)
     }
 
     private func flyBlocking(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
         _ lease: Int?
     ) throws(PostgresError) -> [Reply] {
         var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
-        while try sendPieces(&progress, blocking: true) { waitForRoomBlocking(for: progress.writer) }
+        progress.mayBeCancelled = false
+        while try sendPieces(&progress, blocking: true) {
+            do {
+                try waitForRoomBlocking(for: progress.writer)
+            } catch {
+                try giveUp(&progress, error)
+                break
+            }
+        }
         if let number = progress.unawaited { settle(progress.flights.last, waitBlocking(for: number)) }
         return collect(progress)
     }
@@ -150,9 +200,9 @@ extension ConnectionCore {
     /// - Throws: only when nothing was sent.
     private func sendPieces(_ progress: inout Progress, blocking: Bool) throws(PostgresError) -> Bool {
         while progress.next < progress.items.count {
-            if !blocking, Task.isCancelled {
+            if progress.mayBeCancelled, Task.isCancelled {
                 if progress.flights.isEmpty { throw .cancelled(.notSent) }
-                // An atomic group that has begun goes on to its Sync: without it nobody could use the connection again, and
+                // A group that has begun goes on to its Sync: without it nobody could use the connection again, and
                 // with it here, half of the group would take effect.
                 if progress.sync == .isolated { return false }
             }
@@ -167,14 +217,21 @@ extension ConnectionCore {
                 if let unawaited = progress.unawaited { forget(unawaited) }
                 progress.unawaited = number == ConnectionCore.alreadyRead ? nil : number
             } catch {
-                if progress.flights.isEmpty { throw error }
-                // A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
-                if progress.sync == .atomic { fail(error.with(outcome: .unknown)) }
-                progress.end = error
+                try giveUp(&progress, error)
                 return false
             }
         }
         return false
+    }
+
+    /// Not all pieces can be sent.
+    ///
+    /// - Throws: if none was.
+    private func giveUp(_ progress: inout Progress, _ error: PostgresError) throws(PostgresError) {
+        if progress.flights.isEmpty { throw error }
+        // A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
+        if progress.sync != .isolated { fail(error.with(outcome: .unknown)) }
+        progress.end = error
     }
 
     /// - Parameter bound: how long the caller may read by itself; nil if it may not.
@@ -229,7 +286,12 @@ extension ConnectionCore {
         defer { wake(woken) }
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: progress.writer) else { return .noRoom }
+            // One that has no lease needs its number only between its pieces.
+            let isFree = state.exclusiveWriter == nil && !progress.isLeased
+            guard state.hasRoom(for: isFree ? nil : progress.writer) else {
+                if progress.isLeased { _ = try refuse(&state, progress.writer) }
+                return .noRoom
+            }
             let startOffset = state.encodedBytes
             let pendingStart = state.pending.count
             var requests: [Flight.Item] = []
@@ -239,7 +301,9 @@ extension ConnectionCore {
                 let item = items[progress.next]
                 let request: Request
                 do throws(PostgresError) {
-                    request = try state.encode(item.query, item.formats, progress.modes[progress.next], sync: isolated)
+                    request = try state.encode(
+                        item.query, item.formats, progress.modes[progress.next],
+                        sync: progress.sync.isBehind(progress.next, of: items.count))
                 } catch {
                     // Nothing of this piece may be sent without being awaited.
                     state.encodedBytes &-= state.pending.count &- pendingStart
@@ -292,7 +356,14 @@ extension ConnectionCore {
         }
         let groupEnd = replies.count > count ? replies.removeLast() : Reply()
         while replies.count < count { replies.append(Reply(error: progress.end ?? .cancelled(.notSent))) }
-        if progress.sync == .atomic { PostgresPipeline.settleAtomic(&replies, groupEnd) }
+        switch progress.sync {
+        case .isolated: break
+        case .atomic: PostgresPipeline.settleAtomic(&replies, groupEnd)
+        case .groups:
+            // What there is to know of the transaction when all is over.
+            let last = replies.count - 1
+            replies[last].add(end: Reply.End(tag: replies[last].end.tag, status: groupEnd.end.status))
+        }
         return replies
     }
 }

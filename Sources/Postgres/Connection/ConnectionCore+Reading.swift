@@ -372,7 +372,11 @@ extension ConnectionCore {
                 if !result.failedBeforeRunning {
                     // The server has it still: 26000, say, is about an EXECUTE inside.
                 } else if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
+                    // The server has forgotten what it had: DEALLOCATE ALL, DISCARD ALL, or it is another server. Inside a
+                    // transaction no statement could be sent once more, so the others are not left to fail one by one.
+                    let wasReady = statement.state == .ready
                     state.outbound.statements.remove(statement)
+                    if wasReady { state.outbound.statements.evictAll() }
                 } else if isStalePlan(report) {
                     state.outbound.statements.evict(statement)
                 }

@@ -13,7 +13,7 @@ extension ConnectionCore {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: writer) else { return .noRoom }
+            guard state.hasRoom(for: writer) else { return try refuse(&state, writer) }
             let start = state.encodedBytes
             let request = try encode(&state)
             var entry = InFlight(request: request, formats: formats, startOffset: start)
@@ -176,7 +176,7 @@ extension ConnectionCore {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: false) {
             case .noRoom:
-                await waitForRoom(for: writer)
+                try await waitForRoom(for: writer)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -200,7 +200,7 @@ extension ConnectionCore {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: true) {
             case .noRoom:
-                waitForRoomBlocking(for: writer)
+                try waitForRoomBlocking(for: writer)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -251,8 +251,47 @@ extension ConnectionCore {
             case .queued(let number, let flush):
                 if flush { pump() }
                 return await wait(for: number)
-            case .noRoom: await waitForRoom(for: writer)
+            case .noRoom: try await waitForRoom(for: writer)
             }
         }
+    }
+
+    // MARK: What has to happen, cancelled or not
+
+    /// Runs constant SQL by the simple protocol, which neither a failed transaction nor a lost prepared statement can refuse.
+    nonisolated(nonsending) func runEvenIfCancelled(_ sql: String, as writer: Int) async throws(PostgresError) {
+        let flight = Flight([])
+        while true {
+            switch try beginSimple(sql, flight, as: writer, blocking: false) {
+            case .reads(let number): return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
+            case .queued(let number, let flush):
+                if flush { pump() }
+                return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
+            case .noRoom: try await waitForRoom(for: writer, evenIfCancelled: true)
+            }
+        }
+    }
+
+    func runBlocking(_ sql: String, as writer: Int) throws(PostgresError) {
+        let flight = Flight([])
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try beginSimple(sql, flight, as: writer, blocking: true)
+        }
+        try settleSimple(reply, flight, sql)
+    }
+
+    private func beginSimple(
+        _ sql: String, _ flight: Flight, as writer: Int, blocking: Bool
+    ) throws(PostgresError) -> Begun {
+        try submit(.flight(flight), blocking: blocking, mayRead: blocking, as: writer) {
+            state throws(PostgresError) in
+            try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
+                try state.outbound.script(sql, into: &state.pending)
+            }
+        }
+    }
+
+    private func settleSimple(_ reply: Reply, _ flight: Flight, _ sql: String) throws(PostgresError) {
+        _ = try scriptReplies(reply, flight, sql)
     }
 }

@@ -70,11 +70,16 @@ struct ConnectionState: ~Copyable, Sendable {
         self.rowByteLimit = rowByteLimit
     }
 
-    /// Whether a caller may write now. `writer` is the number of the lease, or of the pipeline, that it is part of.
+    /// Whether a caller may write now. `writer` is the number of the lease, or of the pipeline, that it is part of; what was
+    /// part of a lease that has ended may not.
     @inline(__always)
     func hasRoom(for writer: Int?) -> Bool {
-        pending.count < ConnectionState.pendingLimit && queue.count < queueLimit
-            && (exclusiveWriter == nil || exclusiveWriter == writer)
+        pending.count < ConnectionState.pendingLimit && queue.count < queueLimit && exclusiveWriter == writer
+    }
+
+    /// Whether it is worth trying again: what was part of a lease that has ended shall find that out.
+    func isWorthTrying(for writer: Int?) -> Bool {
+        hasRoom(for: writer) || (writer != nil && hasRoom(for: nil))
     }
 
     /// Those who waited for room and have it now. The others wait on: while a lease lasts, that is everybody else.
@@ -83,7 +88,11 @@ struct ConnectionState: ~Copyable, Sendable {
         var ready: [RoomWaiter] = []
         var others: [RoomWaiter] = []
         for waiter in waitingForRoom {
-            if hasRoom(for: waiter.writer) || closed != nil { ready.append(waiter) } else { others.append(waiter) }
+            if closed != nil || isWorthTrying(for: waiter.writer) {
+                ready.append(waiter)
+            } else {
+                others.append(waiter)
+            }
         }
         waitingForRoom = others
         return ready

@@ -49,6 +49,8 @@ public struct PostgresConfiguration: Sendable, Hashable {
     public var tcpUserTimeout: Duration?
     /// Further run-time parameters for the start of the session, such as `search_path`.
     public var parameters: [String: String]
+    /// The socket's send and receive buffers, for tests that fill them; nil leaves them to the system.
+    var socketBufferBytes: Int?
 
     /// What is not a parameter here has its default, and can be set afterwards.
     public init(

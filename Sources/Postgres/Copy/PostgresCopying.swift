@@ -16,14 +16,30 @@ public struct PostgresCopyPort: Sendable {
     let writer: Int?
     // Keeps the connection from being closed under a stream.
     let connection: any AnyObject & Sendable
+    /// The transaction that it is in, which may not have begun yet.
+    var flow: TransactionFlow?
 }
 
 extension PostgresConnection: PostgresCopying {
     public var copyPort: PostgresCopyPort { PostgresCopyPort(core: core, writer: nil, connection: self) }
 }
 
+extension PostgresTransaction: PostgresCopying {
+    public var copyPort: PostgresCopyPort {
+        PostgresCopyPort(core: flow.core, writer: writer, connection: flow.connection, flow: flow)
+    }
+}
+
 extension PostgresCopyPort {
+    /// BEGIN goes before a COPY in a round trip of its own: how the COPY ends, only the end of the transaction tells.
+    nonisolated(nonsending) func open() async throws(PostgresError) {
+        guard let flow, let writer else { return }
+        try await flow.open(as: writer)
+        flow.noteFailure()
+    }
+
     nonisolated(nonsending) func lease() async throws(PostgresError) -> Int {
+        try await open()
         if let writer { return writer }
         return try await core.lease()
     }

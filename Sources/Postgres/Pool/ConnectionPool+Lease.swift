@@ -170,7 +170,7 @@ extension ConnectionPool {
         _ pipeline: PostgresPipeline
     ) async throws(PostgresError) -> [Reply] {
         try await retrying(.exclusive, givesBack: true) { (lease) throws(PostgresError) in
-            try await lease.core.run(pipeline.items, pipeline.sync)
+            try await lease.core.run(pipeline, connection: lease.core)
         }
     }
 
