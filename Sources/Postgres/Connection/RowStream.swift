@@ -131,7 +131,7 @@ extension ConnectionCore {
     /// Reads once, on the consumer's thread; gives the role back.
     ///
     /// - Returns: false if nothing came in time; then the loop reads.
-    func readForStream(until deadline: ReadBound) -> Bool {
+    func readForStream(_ stream: RowStream, until deadline: ReadBound) -> Bool {
         var isReadable = false
         do {
             isReadable = wait(deadline)
@@ -152,8 +152,10 @@ extension ConnectionCore {
         let isClosed = state.withLock { state in
             if state.closed != nil { return true }
             countReads(&state)
-            // Others behind the stream need a reader now; so does a stream whose rows do not come fast.
-            state.reader = state.queue.isEmpty || (isReadable && state.queue.count == 1) ? .nobody : .loop
+            // Others behind the stream need a reader now; so does a stream whose rows do not come fast. If the stream has ended, the
+            // only request in flight is somebody else's.
+            let isLeftToUs = isReadable && state.queue.count == 1 && !stream.isFinished
+            state.reader = state.queue.isEmpty || isLeftToUs ? .nobody : .loop
             arm(&state)
             return false
         }
@@ -190,7 +192,7 @@ extension ConnectionCore {
             switch try step(stream, mayRead: true) {
             case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
-            case .read: _ = readForStream(until: .unbounded)
+            case .read: _ = readForStream(stream, until: .unbounded)
             case .wait: waitForRowsBlocking(stream)
             }
         }
@@ -202,7 +204,7 @@ extension ConnectionCore {
         defer { if permit { PollPermit.giveBack() } }
         let step = try step(stream, mayRead: permit)
         // A poll in vain is not repeated: a silent server must not sit in a thread of the pool.
-        if case .read = step, !readForStream(until: .poll) { return try self.step(stream, mayRead: false) }
+        if case .read = step, !readForStream(stream, until: .poll) { return try self.step(stream, mayRead: false) }
         return step
     }
 
@@ -224,7 +226,7 @@ extension ConnectionCore {
             switch try step(stream, mayRead: true) {
             case .chunk(let chunk, _): return giveBack(chunk, to: stream)
             case .end: return
-            case .read: _ = readForStream(until: .unbounded)
+            case .read: _ = readForStream(stream, until: .unbounded)
             case .wait: waitForRowsBlocking(stream)
             }
         }
