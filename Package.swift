@@ -28,21 +28,24 @@ let package = Package(
 
         .testTarget(name: "PostgresProtocolTests", dependencies: ["PostgresProtocol", "PostgresTesting"]),
         .testTarget(
-            name: "PostgresTransportTests", dependencies: ["PostgresTransport", "CPostgresOpenSSL", "CPostgresSystem"]),
+            name: "PostgresTransportTests",
+            dependencies: ["PostgresTransport", "CPostgresOpenSSL", "CPostgresSystem", "TestTurns"]),
         .testTarget(
             name: "PostgresTests",
-            dependencies: ["Postgres", "PostgresProtocol", "PostgresTransport", "PostgresTesting"]),
+            dependencies: ["Postgres", "PostgresProtocol", "PostgresTransport", "PostgresTesting", "TestTurns"]),
         .testTarget(name: "PostgresUpsertTests", dependencies: ["PostgresUpsert", "Postgres"]),
         .testTarget(
             name: "PostgresTestingTests",
-            dependencies: ["PostgresTesting", "PostgresProtocol", "postgres-testing-crash-fixture"]),
+            dependencies: ["PostgresTesting", "PostgresProtocol", "postgres-testing-crash-fixture", "TestTurns"]),
+        // How many tests with time limits run at once; not a product.
+        .target(name: "TestTurns", path: "Tests/TestTurns"),
         // A process that the tests of PostgresTesting kill; not a product.
         .executableTarget(
             name: "postgres-testing-crash-fixture", dependencies: ["PostgresTesting"],
             path: "Tests/Fixtures/postgres-testing-crash-fixture"),
         .testTarget(
             name: "PostgresIntegrationTests",
-            dependencies: ["Postgres", "PostgresUpsert", "PostgresTesting"],
+            dependencies: ["Postgres", "PostgresUpsert", "PostgresTesting", "TestTurns"],
             path: "IntegrationTests/PostgresIntegrationTests"),
     ],
     swiftLanguageModes: [.v6]

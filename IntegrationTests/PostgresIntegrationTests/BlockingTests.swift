@@ -1,10 +1,11 @@
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// The blocking API on threads of its own.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct BlockingTests {
     private func blocking<Value: Sendable>(
         over address: PostgresEphemeralServer.Address = .unixSocket,

@@ -1,11 +1,12 @@
 import Foundation
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// Every codec against the server's own text, both ways.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct CodecRoundTripTests {
     /// Sends each value and reads it back in binary; has the server write it as text; and reads that text by a script.
     private func check<Value: PostgresCodable & Equatable>(

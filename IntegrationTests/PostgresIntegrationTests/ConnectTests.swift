@@ -1,11 +1,12 @@
 import Glibc
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// Reaching a server that trusts, and not reaching one.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct ConnectTests {
     @Test(arguments: PostgresEphemeralServer.Address.allCases)
     func aTrustedUserConnects(_ address: PostgresEphemeralServer.Address) async throws {

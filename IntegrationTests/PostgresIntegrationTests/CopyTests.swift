@@ -1,10 +1,11 @@
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// COPY, which a query cannot run.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct CopyTests {
     @Test(arguments: ["COPY t FROM STDIN", "COPY t TO STDOUT", "COPY (SELECT generate_series(1, 10000)) TO STDOUT"])
     func aCopyIsRefusedAndTheConnectionGoesOn(_ copy: String) async throws {

@@ -1,11 +1,12 @@
 import Foundation
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// Types that the server infers, so that values need no casts.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct InferredTypeTests {
     @Test func aStringGoesIntoColumnsOfManyTypes() async throws {
         let db = try await connect()

@@ -1,10 +1,11 @@
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// Explicit pipelines: what becomes of each statement.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct PipelineTests {
     private func outcomes(_ results: PostgresPipeline.Results) -> [PostgresError.Outcome] {
         results.errors.map { $0?.outcome ?? .succeeded }

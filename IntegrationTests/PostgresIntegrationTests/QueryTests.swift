@@ -1,8 +1,9 @@
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
-@Suite(.enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct QueryTests {
     @Test(arguments: PostgresEphemeralServer.Address.allCases)
     func valuesComeBackTyped(_ address: PostgresEphemeralServer.Address) async throws {

@@ -2,12 +2,13 @@ import Foundation
 import Postgres
 import PostgresTesting
 import PostgresUpsert
+import TestTurns
 import Testing
 
 // The code of README.md, run against a server. Each region from `README: name` to `README end` is one of its blocks,
 // word for word; `ReadmeBlockTests` of PostgresTests compares them.
 
-@Suite(.enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct ReadmeTests {
     // README: table
     struct PageStats: PostgresTable {

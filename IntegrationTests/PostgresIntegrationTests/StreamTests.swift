@@ -1,11 +1,12 @@
 import Glibc
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// Rows read at the consumer's speed.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct StreamTests {
     /// 200 MB in all, if it were read at once.
     private static let large: PostgresQuery =

@@ -1,11 +1,12 @@
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// Results of every size over TLS, read by the caller, the loop and a stream: a record's end and a buffer's end fall together
 /// sooner or later, and then the socket has nothing to tell of bytes that are decrypted already.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct TLSResultTests {
     private static let sizes =
         Array(stride(from: 4000, through: 200_000, by: 3500)) + [16_384, 32_768, 65_536, 131_072]

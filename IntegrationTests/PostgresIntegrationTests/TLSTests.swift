@@ -1,10 +1,11 @@
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// sslmode against each kind of server and certificate.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct TLSTests {
     enum Certificate: Sendable, CaseIterable {
         case good, wrongHost, unknownAuthority, expired

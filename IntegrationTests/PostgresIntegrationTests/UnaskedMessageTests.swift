@@ -1,10 +1,11 @@
 import Postgres
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// What the server sends without being asked.
 @Suite(
-    .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(2)))
 struct UnaskedMessageTests {
     @Test func aFloodOfNoticesDisturbsNothing() async throws {
         let db = try await connect()

@@ -1,6 +1,7 @@
 import Postgres
 import PostgresTesting
 import PostgresUpsert
+import TestTurns
 import Testing
 
 private struct Counter: PostgresTable {
@@ -16,7 +17,7 @@ private struct Counter: PostgresTable {
 }
 
 /// Nothing is lost, and no duplicate key is ever reported, whoever writes at the same time.
-@Suite(.serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct UpsertConcurrencyTests {
     private func counters(_ count: Int) async throws -> [PostgresConnection] {
         var connections: [PostgresConnection] = []

@@ -2,6 +2,7 @@ import Foundation
 import Postgres
 import PostgresTesting
 import PostgresUpsert
+import TestTurns
 import Testing
 
 private struct Page: PostgresTable, Equatable {
@@ -51,7 +52,7 @@ private struct Person: PostgresTable, Decodable, Equatable {
 }
 
 /// Against a real server, each test in a table of its own kind, emptied first.
-@Suite(.serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct UpsertTests {
     private func pages() async throws -> PostgresConnection {
         let db = try await connect()

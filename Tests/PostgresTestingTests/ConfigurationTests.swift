@@ -1,7 +1,8 @@
 import PostgresTesting
+import TestTurns
 import Testing
 
-@Suite(.enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct ConfigurationTests {
     @Test func rolesLogInByThePasswordAndMethodAskedFor() async throws {
         var options = PostgresEphemeralServer.Options()

@@ -1,9 +1,10 @@
 import Glibc
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// A process of its own is killed by SIGKILL, in the middle of its start and afterwards, and must leave nothing.
-@Suite(.enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct CrashTests {
     @Test func aKilledProcessLeavesNeitherServerNorFolder() async throws {
         let temporary = try TemporaryFolder()

@@ -1,8 +1,9 @@
 import Glibc
 import PostgresTesting
+import TestTurns
 import Testing
 
-@Suite(.enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct LifecycleTests {
     @Test func aServerAnswersOverBothAddresses() async throws {
         try await PostgresEphemeralServer.withServer { server in

@@ -1,10 +1,11 @@
 import Glibc
+import TestTurns
 import Testing
 
 @testable import PostgresTesting
 
 /// The mock server held to its own word, by a client of bare bytes.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockServerTests {
     /// A blocking client of a mock server.
     final class Client {

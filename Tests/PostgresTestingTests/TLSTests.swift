@@ -1,8 +1,9 @@
 import PostgresTesting
+import TestTurns
 import Testing
 
 /// Checked by libpq, in `psql`: what its `verify-full` accepts is good, and what it says against the others is known.
-@Suite(.enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+@Suite(.inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct TLSTests {
     @Test func eachKindOfKeyAndDigestIsAccepted() async throws {
         try await PostgresEphemeralServer.withServer { server in

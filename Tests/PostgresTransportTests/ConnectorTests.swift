@@ -1,9 +1,10 @@
 import Glibc
+import TestTurns
 import Testing
 
 @testable import PostgresTransport
 
-@Suite(.timeLimit(.minutes(1))) struct ConnectorTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct ConnectorTests {
     private let soon = Deadline(after: .milliseconds(60))
     private let later = Deadline(after: .seconds(30))
 

@@ -1,10 +1,11 @@
 import Glibc
 import Synchronization
+import TestTurns
 import Testing
 
 @testable import PostgresTransport
 
-@Suite(.timeLimit(.minutes(1))) struct EventLoopTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct EventLoopTests {
     let loop = EventLoop()
 
     @Test func aHandlerHearsOfWhatItIsInterestedIn() async throws {
@@ -251,7 +252,7 @@ import Testing
     }
 }
 
-@Suite(.timeLimit(.minutes(1))) struct EventLoopExecutorTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct EventLoopExecutorTests {
     let loop = EventLoop()
 
     private actor Resident {
@@ -341,7 +342,7 @@ import Testing
     }
 }
 
-@Suite(.timeLimit(.minutes(1))) struct BackgroundThreadTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct BackgroundThreadTests {
     @Test func workRunsOnAThreadOfItsOwn() async {
         let other = await BackgroundThread.run { pthread_self() }
         #expect(pthread_equal(other, pthread_self()) == 0)

@@ -1,9 +1,10 @@
 import Glibc
+import TestTurns
 import Testing
 
 @testable import PostgresTransport
 
-@Suite(.timeLimit(.minutes(1))) struct SocketTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct SocketTests {
     @Test func aFullBufferTakesAPartAndTheRestGoesLater() throws {
         let pair = try SocketPair(sendBufferSize: 4096)
         let message = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }

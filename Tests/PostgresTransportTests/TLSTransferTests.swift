@@ -1,10 +1,11 @@
 import CPostgresOpenSSL
 import Glibc
+import TestTurns
 import Testing
 
 @testable import PostgresTransport
 
-@Suite(.timeLimit(.minutes(1))) struct TLSTransferTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct TLSTransferTests {
     let identity: Identity
     let context: TLSContext
 

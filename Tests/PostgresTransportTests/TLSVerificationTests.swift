@@ -1,9 +1,10 @@
 import CPostgresOpenSSL
+import TestTurns
 import Testing
 
 @testable import PostgresTransport
 
-@Suite(.timeLimit(.minutes(1))) struct TLSVerificationTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct TLSVerificationTests {
     let authority: Identity
     let roots: CertificateFile
 

@@ -134,7 +134,14 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// The end of a turn of the loop, after all tasks of the turn have queued theirs: everything leaves in one piece.
     func turn() {
-        state.withLock { $0.turnScheduled = false }
+        let leaves = state.withLock { state in
+            state.turnScheduled = false
+            return state.isLeaving && !state.sending ? state.closed : nil
+        }
+        if let leaves {
+            channel.sendCloseNotify()
+            return fail(leaves, holding: .sender)
+        }
         flush()
         if channel.isEncrypted { readOnLoop() }
     }
@@ -191,7 +198,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
                     woken = state.takeRoomWaiters()
                 }
-                if state.pending.count == 0 || state.closed != nil { return releaseSender(&state) }
+                if state.pending.count == 0 || (state.closed != nil && !state.isLeaving) {
+                    return releaseSender(&state)
+                }
                 swap(&state.pending, &outgoing)
                 state.sentBytes &+= outgoing.count
                 return false
@@ -260,7 +269,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 state.loopReads = false
                 state.reader = .nobody
             }
-            if state.closed == nil { shutDown(&state, reason, role) }
+            if state.isLeaving, role != .sender { return reason }
+            if state.closed == nil || state.isLeaving { shutDown(&state, reason, role) }
             let cause = state.closed ?? reason
             swap(&membership, &state.membership)
             swap(&forRoom, &state.waitingForRoom)
@@ -278,6 +288,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
         state.closed = reason
+        state.isLeaving = false
         // A sender that waits for the socket to be writable would wait for ever.
         if state.wantsWrite || state.isSenderDead
             || (state.sending && state.armed.contains(.writable) && role != .sender)
@@ -358,21 +369,37 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             holding: .reader)
     }
 
+    /// Who sends the Terminate.
+    private enum Sender {
+        case isCaller
+        case isOther
+        case isFull
+    }
+
     /// Closes, with a Terminate behind what is pending if the socket takes it at once. The server sees it when it is done with the
     /// statements in flight; nobody waits for that.
     func close() {
         let reason = PostgresError(
             code: .connectionClosed, message: "the connection was closed by close()", outcome: .notSent)
-        let isSender = state.withLock { state in
-            // While another thread sends, or waits for room in the socket, there is only the end of the connection.
-            guard state.closed == nil, !state.sending else { return false }
+        let sender = state.withLock { state -> Sender in
+            // With the socket full there is only the end of the connection.
+            guard state.closed == nil, !state.wantsWrite, !state.isSenderDead else { return .isFull }
             let start = state.pending.count
             state.pending.terminate()
             state.encodedBytes &+= state.pending.count &- start
+            if state.sending {
+                state.closed = reason
+                state.isLeaving = true
+                return .isOther
+            }
             takeSenderRole(&state)
-            return true
+            return .isCaller
         }
-        guard isSender else { return fail(reason) }
+        switch sender {
+        case .isFull: return fail(reason)
+        case .isOther: return
+        case .isCaller: break
+        }
         do {
             if try sendOutgoing() { channel.sendCloseNotify() }
         } catch {
@@ -385,8 +412,13 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// Under the lock, whenever a role was given back: the descriptor may be closed only when nobody is inside a call of it.
     func closeDescriptorIfUnused(_ state: inout ConnectionState) {
-        guard state.closed != nil, !state.isDescriptorClosed, !state.sending, state.reader != .caller, !state.loopReads
-        else { return }
+        guard state.closed != nil else { return }
+        if state.isLeaving {
+            // The sender is done. It may be a caller in the middle of its statement, so the rest is the loop's.
+            if !state.sending { loop.scheduleTurn(self) }
+            return
+        }
+        guard !state.isDescriptorClosed, !state.sending, state.reader != .caller, !state.loopReads else { return }
         state.isDescriptorClosed = true
         channel.close()
     }

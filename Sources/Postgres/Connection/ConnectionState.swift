@@ -24,6 +24,9 @@ struct ConnectionState: ~Copyable, Sendable {
     var sending = false
     /// The sender failed and keeps its role; the reader is about to find the end of the connection.
     var isSenderDead = false
+    /// close() found another thread sending: that one still sends what is pending, up to the Terminate, and then the loop ends the
+    /// connection. `closed` is set already, but nobody has been answered yet.
+    var isLeaving = false
     var turnScheduled = false
     var wantsWrite = false
     var armed: Interest = []

@@ -1,10 +1,11 @@
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// A server that breaks the protocol while a query runs: a typed error, and a connection that is closed for good.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockBrokenServerTests {
     /// A way to break the protocol, by the messages sent in answer to a first execution of a query with one int4 column.
     struct Breach: Sendable, CustomTestStringConvertible {

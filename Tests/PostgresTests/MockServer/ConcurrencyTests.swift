@@ -1,13 +1,14 @@
 import PostgresProtocol
 import PostgresTransport
 import Synchronization
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// Many tasks on one connection: replies stay with their requests.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockConcurrencyTests {
     /// Answers each execution of `SELECT $1` with its own parameter, an int4 in binary.
     static let echo = Step.serve { group in [.send(echoReply(group))] }

@@ -1,12 +1,13 @@
 import Glibc
 import PostgresProtocol
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// Connecting to what is not a good PostgreSQL server.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockConnectTests {
     private func refusal(
         _ steps: [Step], password: String? = nil, sslmode: PostgresConfiguration.SSLMode = .disable,

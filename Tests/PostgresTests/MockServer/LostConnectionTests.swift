@@ -1,12 +1,13 @@
 import PostgresProtocol
 import PostgresTransport
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// Connections that break, at any point, and what their statements are told.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockLostConnectionTests {
     enum End: Sendable, CaseIterable {
         case close, reset, halfClose
@@ -151,7 +152,8 @@ struct MockLostConnectionTests {
         let full = Gate()
         let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: full), end])
         let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
-        let text = String(repeating: "x", count: 32 << 20)
+        // (Repeating a string takes seconds without optimization.)
+        let text = String(decoding: [UInt8](repeating: UInt8(ascii: "x"), count: 32 << 20), as: UTF8.self)
         let first = Task { try await db.execute("SELECT \(text)") }
         await eventually { db.core.state.withLock({ $0.wantsWrite }) }
         let second = Task { try await db.number() }
@@ -233,6 +235,31 @@ struct MockLostConnectionTests {
             }
         }
         try await server.finish()
+    }
+
+    @Test func `close leaves Terminate, and the end, to a thread that is sending`() async throws {
+        let received = Gate()
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .open(received), .expect(.terminate), .expectClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
+        let task = Task { try await db.number() }
+        await received.opened()
+        await eventually { !db.core.state.withLock({ $0.sending }) }
+        // This thread is the sender now.
+        db.core.state.withLock { $0.sending = true }
+        db.close()
+        #expect(db.isClosed)
+        let next = await failure { try await db.number() }
+        #expect(next?.outcome == .notSent)
+        let isUnanswered = db.core.state.withLock { $0.queue.count == 1 }
+        #expect(isUnanswered)
+        db.core.pump()
+        let error = await failure { try await task.value }
+        #expect(error?.code == .connectionClosed)
+        #expect(error?.outcome == .unknown)
+        try await server.finish()
+        await noSocket(toPort: server.port)
     }
 
     @Test func `close sends what is pending, and Terminate behind it`() async throws {

@@ -1,12 +1,13 @@
 import PostgresTesting
 import PostgresTransport
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresProtocol
 
 /// Results that are no success, and connections that stay usable.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockResultTests {
     static let described: [Message] = [.parseComplete, .parameterDescription([]), .rowDescription([.int4])]
 

@@ -1,11 +1,12 @@
 import Synchronization
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// Prepared statements that the server refuses, loses, or that are pushed out.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockStatementCacheTests {
     /// What the extended protocol's answer to a group is when its Parse fails; without a Parse the statement does not exist.
     private static func refuse(_ sqlState: String) -> @Sendable ([FrontendMessage]) -> [Step] {

@@ -1,13 +1,14 @@
 import Foundation
 import PostgresProtocol
 import PostgresTransport
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// Rows read as they are wanted.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockStreamTests {
     /// The reply of a first execution with so many rows of one text of so many bytes.
     static func rows(_ count: Int, bytes: Int) -> [Message] {

@@ -1,11 +1,12 @@
 import PostgresProtocol
+import TestTurns
 import Testing
 
 @testable import Postgres
 @testable import PostgresTesting
 
 /// What is peculiar to a connection over TLS.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.inTurn, .timeLimit(.minutes(1)))
 struct MockTLSTests {
     private let certificate: PostgresTestCertificate
 
