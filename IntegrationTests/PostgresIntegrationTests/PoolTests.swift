@@ -177,7 +177,8 @@ struct PoolTests {
     @Test func whoWaitsTooLongIsToldTheNumbers() async throws {
         let client = try await makeClient {
             $0.maximumConnections = 1
-            $0.acquireTimeout = .milliseconds(100)
+            // Long enough to be seen waiting on a machine with much to do.
+            $0.acquireTimeout = .seconds(3)
             $0.maximumWaiters = 1
         }
         // Connecting may take longer than that.
@@ -280,7 +281,10 @@ struct PoolTests {
     }
 
     @Test func aStreamHasItsConnectionUntilItIsLetGo() async throws {
-        let client = try await makeClient { $0.maximumConnections = 1 }
+        let client = try await makeClient {
+            $0.maximumConnections = 1
+            $0.cleanupTimeout = .seconds(30)
+        }
         var sum = 0
         for try await number in try await client.stream("SELECT generate_series(1, 1000)::int8", as: Int.self) {
             sum += number
