@@ -11,10 +11,12 @@ extension ConnectionCore {
     /// - Returns: the number to pass as `writer` with each request, and to `endLease`.
     nonisolated(nonsending) func lease() async throws(PostgresError) -> Int {
         let number = nextWriter()
+        if try takeLease(number) { return number }
+        let deadline = waitLimits().deadline
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             if try takeLease(number) { return number }
-            await waitForRoom()
+            try await waitForRoom(until: deadline)
         }
     }
 
@@ -35,6 +37,8 @@ extension ConnectionCore {
 
     func endLease(_ number: Int) {
         let woken = state.withLock { state -> [ConnectionState.RoomWaiter] in
+            // While a statement of the lease is being cancelled, the lease is set aside.
+            if state.cancelGate?.lease == number { state.cancelGate?.lease = nil }
             guard state.exclusiveWriter == number else { return [] }
             state.exclusiveWriter = nil
             return state.takeRoomWaiters()

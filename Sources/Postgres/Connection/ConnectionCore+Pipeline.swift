@@ -107,6 +107,8 @@ extension ConnectionCore {
         var flights: [Flight] = []
         var unawaited: Int?
         var end: PostgresError?
+        var stopped: PostgresError?
+        let limits = waitLimits()
         while progress.next < items.count {
             if Task.isCancelled {
                 if flights.isEmpty { throw .cancelled(.notSent) }
@@ -127,14 +129,28 @@ extension ConnectionCore {
                 break
             }
             guard let number else {
-                await waitForRoom(for: progress.writer, evenIfCancelled: sync == .atomic && !flights.isEmpty)
+                do {
+                    try await waitForRoom(
+                        for: progress.writer, until: limits.deadline,
+                        evenIfCancelled: sync == .atomic && !flights.isEmpty)
+                } catch {
+                    if flights.isEmpty { throw error }
+                    abandonGroup(sync, .groupCutShort)
+                    end = error
+                    break
+                }
                 continue
             }
             if let unawaited { forget(unawaited) }
             unawaited = number == ConnectionCore.alreadyRead ? nil : number
         }
-        if let unawaited, let last = flights.last { settle(last, await wait(for: unawaited)) }
-        return collect(flights, items.count, sync, end)
+        if let unawaited, let last = flights.last {
+            let (reply, reason) = await waitOrStop(for: unawaited, limits)
+            settle(last, reply)
+            stopped = reply.error
+            if let reason, reply.error == nil { settleStop(of: flights, reason) }
+        }
+        return collect(flights, items.count, sync, end, stopped)
     }
 
     private func flyBlocking(
@@ -145,10 +161,12 @@ extension ConnectionCore {
         var flights: [Flight] = []
         var unawaited: Int?
         var end: PostgresError?
+        var stopped: PostgresError?
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while progress.next < items.count {
             var number: Int?
             do {
-                number = try fly(items, &progress, &flights, bound: .unbounded, blocking: true)
+                number = try fly(items, &progress, &flights, bound: blockingBound, blocking: true)
             } catch {
                 if flights.isEmpty { throw error }
                 abandonGroup(sync, error)
@@ -156,14 +174,26 @@ extension ConnectionCore {
                 break
             }
             guard let number else {
-                waitForRoomBlocking(for: progress.writer)
+                do {
+                    try waitForRoomBlocking(for: progress.writer, until: deadline)
+                } catch {
+                    if flights.isEmpty { throw error }
+                    abandonGroup(sync, .groupCutShort)
+                    end = error
+                    break
+                }
                 continue
             }
             if let unawaited { forget(unawaited) }
             unawaited = number == ConnectionCore.alreadyRead ? nil : number
         }
-        if let unawaited, let last = flights.last { settle(last, waitBlocking(for: unawaited)) }
-        return collect(flights, items.count, sync, end)
+        if let unawaited, let last = flights.last {
+            let (reply, reason) = waitOrStopBlocking(for: unawaited, until: deadline)
+            settle(last, reply)
+            stopped = reply.error
+            if let reason, reply.error == nil { settleStop(of: flights, reason) }
+        }
+        return collect(flights, items.count, sync, end, stopped)
     }
 
     /// A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
@@ -198,11 +228,11 @@ extension ConnectionCore {
         }
     }
 
-    /// The caller's wait ended without the flight's replies: it was cancelled, or the connection broke.
+    /// The caller's wait ended without the flight's replies: it was stopped, or the connection broke.
     private func settle(_ flight: Flight, _ reply: Reply) {
         guard let error = reply.error else { return }
-        // A cancelled flight is still in the hands of the reader; nothing of it may be touched.
-        if error.code == .cancelled {
+        // A flight that is not waited for is still in the hands of the reader; nothing of it may be touched.
+        if error.code == .cancelled || error.code == .timedOut {
             flight.isCancelled.store(true, ordering: .relaxed)
         } else {
             flight.fail(error, error.outcome)
@@ -281,9 +311,12 @@ extension ConnectionCore {
 
     /// The replies of all pieces, one a statement.
     ///
-    /// - Parameter end: why not all pieces were sent.
+    /// - Parameters:
+    ///   - end: why not all pieces were sent.
+    ///   - stopped: why they were not waited for.
     private func collect(
-        _ flights: [Flight], _ count: Int, _ sync: PostgresPipeline.Sync, _ end: PostgresError?
+        _ flights: [Flight], _ count: Int, _ sync: PostgresPipeline.Sync, _ end: PostgresError?,
+        _ stopped: PostgresError?
     ) -> [Reply] {
         var replies: [Reply] = []
         replies.reserveCapacity(count + 1)
@@ -291,7 +324,7 @@ extension ConnectionCore {
         let isCancelled = flights.contains { $0.isCancelled.load(ordering: .relaxed) }
         for flight in flights {
             if isCancelled {
-                for _ in flight.items { replies.append(Reply(error: .cancelled(.unknown))) }
+                for _ in flight.items { replies.append(Reply(error: stopped ?? .cancelled(.unknown))) }
             } else {
                 replies += flight.replies
             }
@@ -300,6 +333,16 @@ extension ConnectionCore {
         while replies.count < count { replies.append(Reply(error: end ?? .cancelled(.notSent))) }
         if sync == .atomic { PostgresPipeline.settleAtomic(&replies, groupEnd) }
         return replies
+    }
+}
+
+extension PostgresError {
+    fileprivate static var groupCutShort: PostgresError {
+        PostgresError(
+            code: .connectionClosed,
+            message:
+                "the connection was closed, because the deadline of an atomic pipeline passed before all of it was sent",
+            outcome: .unknown)
     }
 }
 
