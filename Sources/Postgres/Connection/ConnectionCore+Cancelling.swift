@@ -238,13 +238,13 @@ extension ConnectionCore {
             }
             return (waiter ?? nil).map { ($0, reason) }
         }
-        if let (waiter, reason) = stopped { resume(waiter, Reply(error: reason.error(.unknown))) }
         fail(
             PostgresError(
                 code: .connectionClosed,
                 message:
                     "the connection to \(server.address) was closed, because cancelling a statement had no effect within \(limits.cancelTimeout)",
                 outcome: .unknown))
+        if let (waiter, reason) = stopped { resume(waiter, Reply(error: reason.error(.unknown))) }
     }
 
     // MARK: What the waiter learns

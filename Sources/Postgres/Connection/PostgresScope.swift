@@ -25,6 +25,7 @@ struct PostgresScope: Sendable {
 ///
 /// Work between the waits is not interrupted, and a reply that comes without a suspension is never late. Inside another timeout the
 /// earlier deadline holds.
+@discardableResult
 public func withPostgresTimeout<Result, Failure: Error>(
     _ timeout: Duration, _ body: () async throws(Failure) -> Result
 ) async throws(Failure) -> Result {
@@ -34,6 +35,7 @@ public func withPostgresTimeout<Result, Failure: Error>(
 }
 
 /// Sets what cancelling a task does to its statement, for all of `body`: see ``PostgresConfiguration/cancellation``.
+@discardableResult
 public func withPostgresCancellation<Result, Failure: Error>(
     _ cancellation: PostgresConfiguration.Cancellation, _ body: () async throws(Failure) -> Result
 ) async throws(Failure) -> Result {
