@@ -185,8 +185,10 @@ extension ConnectionCore {
     // MARK: Sending
 
     private func startCancelling(_ gate: CancelGate) {
-        // In a task of its own: the caller's may be cancelled, and this one must come to an end.
-        Task.detached { await self.stopRunning(gate, until: Deadline(after: self.limits.cancelTimeout)) }
+        let end = Deadline(after: limits.cancelTimeout)
+        // In a task of its own: the caller's may be cancelled, and this one must come to an end. On the loop, because a request to
+        // cancel is wanted most when everything else is busy; it hardly computes.
+        Task.detached(executorPreference: loop) { await self.stopRunning(gate, until: end) }
     }
 
     /// How long a request that was cancelled is given before the server is asked again; twice as long each time.
@@ -315,7 +317,7 @@ extension ConnectionCore {
         return switch error?.code {
         case nil: reason.error(.succeeded)
         case .queryCanceled: error.map { reason.error(stopped: $0) } ?? reason.error(.rejected)
-        default: reason.error(error?.outcome ?? .unknown)
+        default: error.flatMap { $0.server == nil ? nil : $0 } ?? reason.error(.unknown)
         }
     }
 
@@ -340,7 +342,9 @@ extension ConnectionCore {
         }
         guard let gate else { return false }
         let end = Deadline(after: limits.cancelTimeout)
-        return try await Task.detached { await self.cancelOnce(request, gate, until: end) }.value.get()
+        return try await Task.detached(executorPreference: loop) {
+            await self.cancelOnce(request, gate, until: end)
+        }.value.get()
     }
 
     private nonisolated(nonsending) func cancelOnce(

@@ -32,7 +32,12 @@ struct MockCancellingTests {
     ) async throws {
         let server = try PostgresMockServer(scripts: scripts)
         do {
-            let db = try await PostgresConnection.connect(server.configuration(change))
+            let db = try await PostgresConnection.connect(
+                server.configuration {
+                    // A busy machine is no reason to give up.
+                    $0.cancelTimeout = .seconds(50)
+                    change(&$0)
+                })
             try await body(db, server)
             db.close()
         } catch {
@@ -213,7 +218,7 @@ struct MockCancellingTests {
         let rows = Message.reply(
             columns: [.int4], rows: Array(repeating: [Int32(1).bytes], count: 5000)
         ).flatMap(\.bytes)
-        let trickle = rows.prefix(2000).flatMap { [Step.send(bytes: [$0]), .delay(.milliseconds(2))] }
+        let trickle = rows.prefix(20_000).flatMap { [Step.send(bytes: [$0]), .delay(.milliseconds(2))] }
         try await Self.with(
             [[.acceptTrust(), .expect(firstExecution)] + trickle, [.expect(.cancelRequest), .close]],
             mayEndEarly: true
@@ -224,7 +229,7 @@ struct MockCancellingTests {
             let error = await failure { try await withPostgresTimeout(.milliseconds(50)) { try await db.number() } }
             #expect(error?.code == .timedOut)
             #expect(error?.outcome == .unknown)
-            #expect(start.duration(to: .now) < .seconds(3))
+            #expect(start.duration(to: .now) < .seconds(30))
         }
     }
 
