@@ -15,16 +15,11 @@ struct CancellationSoakTests {
     /// What happened, by kind.
     final class Tally: Sendable {
         private let counts = Mutex<[String: Int]>([:])
-        private let alone = Atomic<Int>(0)
-        private let shared = Atomic<Int>(0)
+        /// Cancellations of statements that were sent: of tasks that have a connection alone, and of others.
+        let alone = Atomic<Int>(0)
+        let shared = Atomic<Int>(0)
 
         func note(_ what: String) { counts.withLock { $0[what, default: 0] += 1 } }
-        /// How many cancellations there are with this one, of its kind.
-        func begin(isAlone: Bool) -> Int {
-            isAlone
-                ? alone.wrappingAdd(1, ordering: .relaxed).newValue
-                : shared.wrappingAdd(1, ordering: .relaxed).newValue
-        }
         var description: String {
             counts.withLock { $0.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ") }
         }
@@ -36,7 +31,7 @@ struct CancellationSoakTests {
     }
 
     static func run(_ db: PostgresConnection, _ token: Int, _ way: Way, after delay: Int, sleep: Int, _ tally: Tally)
-        async
+        async -> Bool
     {
         let query = { @Sendable () async throws(PostgresError) -> Int in
             let (token, _) = try await db.query(
@@ -45,6 +40,7 @@ struct CancellationSoakTests {
             return token
         }
         let start = ContinuousClock.now
+        let isSent: Bool
         do throws(PostgresError) {
             let got: Int
             switch way {
@@ -60,6 +56,7 @@ struct CancellationSoakTests {
             }
             #expect(got == token, "a foreign token")
             tally.note(way == .none ? "whole" : "in time")
+            isSent = true
         } catch {
             let expected: PostgresError.Code? =
                 switch way {
@@ -69,8 +66,10 @@ struct CancellationSoakTests {
                 }
             #expect(error.code == expected, "\(way): \(error)")
             tally.note("\(error.code.rawValue) \(error.outcome)")
+            isSent = error.outcome != .notSent
         }
         #expect(start.duration(to: .now) < .seconds(60), "\(way) took too long")
+        return isSent
     }
 
     @Test func noCancellationEverHitsAnother() async throws {
@@ -102,12 +101,20 @@ struct CancellationSoakTests {
                         while true {
                             token += 1
                             let way: Way = [.none, .task, .task, .deadline, .deadline][Int(random.next() % 5)]
-                            if way != .none, tally.begin(isAlone: isAlone) > goal / 2 { return }
+                            let count =
+                                isAlone ? tally.alone.load(ordering: .relaxed) : tally.shared.load(ordering: .relaxed)
+                            if count >= goal / 2 { return }
                             // Long enough for most requests to arrive, or so short that they come about when it ends.
                             let longest: UInt64 = isAlone && random.next() % 2 == 0 ? 50_000 : 5000
-                            await Self.run(
+                            let isSent = await Self.run(
                                 db, token, way, after: Int(random.next() % 6000), sleep: Int(random.next() % longest),
                                 tally)
+                            guard way != .none, isSent else { continue }
+                            if isAlone {
+                                tally.alone.wrappingAdd(1, ordering: .relaxed)
+                            } else {
+                                tally.shared.wrappingAdd(1, ordering: .relaxed)
+                            }
                         }
                     }
                 }
