@@ -27,15 +27,16 @@ extension ConnectionCore {
                 code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
                 hint: "use PostgresConnection there")
         }
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while true {
             switch try begin() {
             case .reads(let number):
-                if let reply = readOwnReply(number, .unbounded) { return reply.reply }
-                return waitBlocking(for: number)
+                if let reply = readOwnReply(number, blockingBound) { return reply.reply }
+                return waitOrStopBlocking(for: number, until: deadline).0
             case .queued(let number, let flush):
                 if flush { pump() }
-                return waitBlocking(for: number)
-            case .noRoom: try waitForRoomBlocking(for: writer)
+                return waitOrStopBlocking(for: number, until: deadline).0
+            case .noRoom: try waitForRoomBlocking(for: writer, until: deadline)
             }
         }
     }

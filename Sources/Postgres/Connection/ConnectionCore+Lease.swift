@@ -11,10 +11,12 @@ extension ConnectionCore {
     /// - Returns: the number to pass as `writer` with each request, and to `endLease`.
     nonisolated(nonsending) func lease() async throws(PostgresError) -> Int {
         let number = nextWriter()
+        if try takeLease(number) { return number }
+        let deadline = waitLimits().deadline
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             if try takeLease(number) { return number }
-            try await waitForRoom()
+            try await waitForRoom(until: deadline)
         }
     }
 
@@ -38,6 +40,11 @@ extension ConnectionCore {
     /// - Returns: false if the lease was not `old`'s.
     func moveLease(from old: Int, to new: Int) -> Bool {
         let woken = state.withLock { state -> [ConnectionState.RoomWaiter]? in
+            // While a statement of the lease is being cancelled, the lease is set aside.
+            if let gate = state.cancelGate, gate.lease == old {
+                state.cancelGate?.lease = new
+                return []
+            }
             guard state.exclusiveWriter == old else { return nil }
             state.exclusiveWriter = new
             return state.takeRoomWaiters()
@@ -48,6 +55,8 @@ extension ConnectionCore {
 
     func endLease(_ number: Int) {
         let woken = state.withLock { state -> [ConnectionState.RoomWaiter] in
+            // While a statement of the lease is being cancelled, the lease is set aside.
+            if state.cancelGate?.lease == number { state.cancelGate?.lease = nil }
             guard state.exclusiveWriter == number else { return [] }
             state.exclusiveWriter = nil
             return state.takeRoomWaiters()
@@ -58,7 +67,7 @@ extension ConnectionCore {
     /// Why a caller may not write: it has to wait, or never may.
     func refuse(_ state: inout ConnectionState, _ writer: Int?) throws(PostgresError) -> Begun {
         if let closed = state.closed { throw closed.with(outcome: .notSent) }
-        if let writer, state.exclusiveWriter != writer { throw .leaseEnded }
+        if let writer, state.exclusiveWriter != writer, state.cancelGate?.lease != writer { throw .leaseEnded }
         return .noRoom
     }
 

@@ -48,6 +48,8 @@ extension ConnectionCore {
         var unawaited: Int?
         /// Why not all pieces were sent.
         var end: PostgresError?
+        /// Why they were not waited for.
+        var stopped: PostgresError?
         var mayBeCancelled = true
 
         init(
@@ -155,11 +157,12 @@ extension ConnectionCore {
     ) async throws(PostgresError) -> [Reply] {
         var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
         progress.mayBeCancelled = !evenIfCancelled
+        let limits = waitLimits()
         while try sendPieces(&progress, blocking: false) {
             do {
                 // A group that has begun goes on, cancelled or not.
                 try await waitForRoom(
-                    for: progress.writer,
+                    for: progress.writer, until: evenIfCancelled ? nil : limits.deadline,
                     evenIfCancelled: evenIfCancelled || (sync != .isolated && !progress.flights.isEmpty))
             } catch {
                 try giveUp(&progress, error)
@@ -167,9 +170,12 @@ extension ConnectionCore {
             }
         }
         if let number = progress.unawaited {
-            settle(
-                progress.flights.last,
-                evenIfCancelled ? await waitEvenIfCancelled(for: number) : await wait(for: number))
+            if evenIfCancelled {
+                settle(&progress, await waitEvenIfCancelled(for: number))
+            } else {
+                let (reply, reason) = await waitOrStop(for: number, limits)
+                settle(&progress, reply, reason)
+            }
         }
         return collect(progress)
     }
@@ -180,15 +186,19 @@ extension ConnectionCore {
     ) throws(PostgresError) -> [Reply] {
         var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
         progress.mayBeCancelled = false
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while try sendPieces(&progress, blocking: true) {
             do {
-                try waitForRoomBlocking(for: progress.writer)
+                try waitForRoomBlocking(for: progress.writer, until: deadline)
             } catch {
                 try giveUp(&progress, error)
                 break
             }
         }
-        if let number = progress.unawaited { settle(progress.flights.last, waitBlocking(for: number)) }
+        if let number = progress.unawaited {
+            let (reply, reason) = waitOrStopBlocking(for: number, until: deadline)
+            settle(&progress, reply, reason)
+        }
         return collect(progress)
     }
 
@@ -211,7 +221,10 @@ extension ConnectionCore {
                 && PollPermit.take()
             defer { if permit { PollPermit.giveBack() } }
             do {
-                guard let number = try sendPiece(&progress, bound: blocking ? .unbounded : permit ? .poll : nil) else {
+                guard
+                    let number = try sendPiece(
+                        &progress, bound: blocking ? blockingBound : permit ? .poll : nil, blocking: blocking)
+                else {
                     return true
                 }
                 if let unawaited = progress.unawaited { forget(unawaited) }
@@ -230,14 +243,18 @@ extension ConnectionCore {
     private func giveUp(_ progress: inout Progress, _ error: PostgresError) throws(PostgresError) {
         if progress.flights.isEmpty { throw error }
         // A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
-        if progress.sync != .isolated { fail(error.with(outcome: .unknown)) }
+        if progress.sync != .isolated {
+            fail(error.code == .timedOut ? .groupCutShort : error.with(outcome: .unknown))
+        }
         progress.end = error
     }
 
     /// - Parameter bound: how long the caller may read by itself; nil if it may not.
     /// - Returns: the number of the piece to wait for, or `alreadyRead`; nil if there is no room.
-    private func sendPiece(_ progress: inout Progress, bound: ReadBound?) throws(PostgresError) -> Int? {
-        guard case .begun(let begun, let flight) = try begin(&progress, bound) else { return nil }
+    private func sendPiece(
+        _ progress: inout Progress, bound: ReadBound?, blocking: Bool
+    ) throws(PostgresError) -> Int? {
+        guard case .begun(let begun, let flight) = try begin(&progress, bound, blocking: blocking) else { return nil }
         progress.flights.append(flight)
         switch begun {
         case .reads(let number):
@@ -251,11 +268,18 @@ extension ConnectionCore {
         }
     }
 
-    /// The caller's wait ended without the flight's replies: it was cancelled, or the connection broke.
-    private func settle(_ flight: Flight?, _ reply: Reply) {
-        guard let flight, let error = reply.error else { return }
-        // A cancelled flight is still in the hands of the reader; nothing of it may be touched.
-        if error.code == .cancelled {
+    /// The wait for the last piece is over. Without the flight's replies, if it was stopped, or the connection broke.
+    ///
+    /// - Parameter reason: why a request to cancel was sent, if one was.
+    private func settle(_ progress: inout Progress, _ reply: Reply, _ reason: StopReason? = nil) {
+        guard let flight = progress.flights.last else { return }
+        guard let error = reply.error else {
+            if let reason { settleStop(of: progress.flights, reason) }
+            return
+        }
+        progress.stopped = error
+        // A flight that is not waited for is still in the hands of the reader; nothing of it may be touched.
+        if error.code == .cancelled || error.code == .timedOut {
             flight.isCancelled.store(true, ordering: .relaxed)
         } else {
             flight.fail(error, error.outcome)
@@ -279,7 +303,9 @@ extension ConnectionCore {
     }
 
     /// Encodes the next piece.
-    private func begin(_ progress: inout Progress, _ bound: ReadBound?) throws(PostgresError) -> Piece {
+    private func begin(
+        _ progress: inout Progress, _ bound: ReadBound?, blocking: Bool
+    ) throws(PostgresError) -> Piece {
         let items = progress.items
         let onLoop = loop.isCurrent
         var woken: [ConnectionState.RoomWaiter] = []
@@ -334,7 +360,7 @@ extension ConnectionCore {
             // The replies of an atomic piece may come only with the Sync of the last.
             let isLast = progress.next >= items.count
             let begun = enqueue(
-                &state, entry, mayRead: bound != nil && isLast, blocking: bound == .unbounded, onLoop: onLoop)
+                &state, entry, mayRead: bound != nil && isLast, blocking: blocking, onLoop: onLoop)
             return .begun(begun, flight)
         }
     }
@@ -349,7 +375,7 @@ extension ConnectionCore {
         let isCancelled = flights.contains { $0.isCancelled.load(ordering: .relaxed) }
         for flight in flights {
             if isCancelled {
-                for _ in flight.items { replies.append(Reply(error: .cancelled(.unknown))) }
+                for _ in flight.items { replies.append(Reply(error: progress.stopped ?? .cancelled(.unknown))) }
             } else {
                 replies += flight.replies
             }
@@ -365,6 +391,16 @@ extension ConnectionCore {
             replies[last].add(end: Reply.End(tag: replies[last].end.tag, status: groupEnd.end.status))
         }
         return replies
+    }
+}
+
+extension PostgresError {
+    fileprivate static var groupCutShort: PostgresError {
+        PostgresError(
+            code: .connectionClosed,
+            message:
+                "the connection was closed, because the deadline of an atomic pipeline passed before all of it was sent",
+            outcome: .unknown)
     }
 }
 

@@ -151,13 +151,14 @@ extension ConnectionCore {
     ) async throws(PostgresError) -> Reply {
         var attempt = begun
         var mode = ConnectionState.Mode.cached
+        let limits = waitLimits()
         while true {
             let reply: Reply
             switch attempt {
             case .done(let done): reply = done
-            case .pending(let number): reply = await wait(for: number)
+            case .pending(let number): reply = await wait(for: number, limits)
             case .noRoom:
-                try await waitForRoom(for: writer)
+                try await waitForRoom(for: writer, until: limits.deadline)
                 attempt = try self.attempt(query, formats, mode, as: writer)
                 continue
             }
@@ -283,14 +284,16 @@ extension ConnectionCore {
 
     /// Suspends until the reply is there. Cancelling the task ends the wait, not the statement: its reply is read and thrown away
     /// when it comes, so that replies never shift.
-    nonisolated(nonsending) func wait(for number: Int) async -> Reply {
+    nonisolated(nonsending) func wait(for number: Int, _ limits: WaitLimits? = nil) async -> Reply {
         if let reply = await takeAfterYield(number) { return reply }
+        let limits = limits ?? waitLimits()
+        guard limits.isPlain else { return await waitOrStop(for: number, limits).0 }
         return await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }
             }
         } onCancel: {
-            cancel(number)
+            stop(number, .cancelled, sendsRequest: false)
         }
     }
 
@@ -328,23 +331,6 @@ extension ConnectionCore {
         }
     }
 
-    private func cancel(_ number: Int) {
-        let waiter = state.withLock { state in
-            state.queue.update(number) { request -> InFlight.Waiter in
-                switch request.waiter {
-                case .unclaimed:
-                    request.waiter = .cancelled
-                    return .unclaimed
-                case .continuation:
-                    defer { request.waiter = .abandoned }
-                    return request.waiter
-                case .cancelled, .thread, .abandoned: return .unclaimed
-                }
-            }
-        }
-        if let waiter { resume(waiter, Reply(error: .cancelled(.unknown))) }
-    }
-
     /// Until the sender has caught up. The caller then tries again; if its task was cancelled, it finds that out itself.
     ///
     /// - Parameter evenIfCancelled: the caller has to go on, cancelled or not, and would spin.
@@ -364,12 +350,7 @@ extension ConnectionCore {
                 }
             }
         } onCancel: {
-            if evenIfCancelled { return }
-            let waiting = state.withLock { state -> ConnectionState.RoomWaiter? in
-                guard let index = state.waitingForRoom.firstIndex(where: { $0.number == number }) else { return nil }
-                return state.waitingForRoom.remove(at: index)
-            }
-            if let waiting { wake([waiting]) }
+            if !evenIfCancelled { stopWaitingForRoom(number) }
         }
     }
 
@@ -391,11 +372,14 @@ extension ConnectionCore {
 
 extension PostgresError {
     static func cancelled(_ outcome: Outcome) -> PostgresError {
-        PostgresError(
-            code: .cancelled,
-            message: outcome == .notSent
-                ? "the task was cancelled before the statement was sent"
-                : "the task was cancelled while the statement was on its way; it runs to its end on the server",
-            outcome: outcome)
+        let message =
+            switch outcome {
+            case .notSent: "the task was cancelled before the statement was sent"
+            case .rejected: "the task was cancelled, and the statement with it"
+            case .succeeded: "the task was cancelled; the statement ended before, and its rows are lost"
+            case .aborted, .unknown:
+                "the task was cancelled while the statement was on its way; it runs to its end on the server"
+            }
+        return PostgresError(code: .cancelled, message: message, outcome: outcome)
     }
 }

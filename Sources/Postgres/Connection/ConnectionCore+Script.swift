@@ -171,12 +171,13 @@ extension ConnectionCore {
     ) async throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
         var mode = ConnectionState.Mode.cached
+        let deadline = waitLimits().deadline
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: false) {
             case .noRoom:
-                try await waitForRoom(for: writer)
+                try await waitForRoom(for: writer, until: deadline)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -200,7 +201,7 @@ extension ConnectionCore {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: true) {
             case .noRoom:
-                try waitForRoomBlocking(for: writer)
+                try waitForRoomBlocking(for: writer, until: limits.queryTimeout.map { Deadline(after: $0) })
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -244,14 +245,15 @@ extension ConnectionCore {
     nonisolated(nonsending) func finish(
         as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
     ) async throws(PostgresError) -> Reply {
+        let limits = waitLimits()
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             switch try begin() {
-            case .reads(let number): return await wait(for: number)
+            case .reads(let number): return await wait(for: number, limits)
             case .queued(let number, let flush):
                 if flush { pump() }
-                return await wait(for: number)
-            case .noRoom: try await waitForRoom(for: writer)
+                return await wait(for: number, limits)
+            case .noRoom: try await waitForRoom(for: writer, until: limits.deadline)
             }
         }
     }

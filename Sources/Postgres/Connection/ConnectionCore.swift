@@ -25,6 +25,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     let loop: EventLoop
     let server: ServerIdentity
     let callersMayRead: Bool
+    let limits: WaitLimits.Defaults
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
@@ -58,6 +59,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var secretKey: [UInt8] = []
         var address = ""
         var tls: String?
+        /// What the session's TLS was verified with, and against which name: a connection that cancels is held to the same.
+        var host = ""
+        var tlsContext: TLSContext?
     }
 
     /// Takes over a channel on which start-up is complete.
@@ -70,6 +74,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.inbound = inbound
         self.server = server
         callersMayRead = configuration.callerReadsBelowLatency > .zero
+        limits = WaitLimits.Defaults(configuration)
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes
         )

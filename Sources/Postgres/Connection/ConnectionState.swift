@@ -55,6 +55,10 @@ struct ConnectionState: ~Copyable, Sendable {
     var senderCalls = 0
     var readerCalls = 0
     let rowByteLimit: Int
+    /// A CancelRequest is on its way, and nobody may write.
+    var cancelGate: CancelGate?
+    /// Why requests in flight were stopped, until their callers have looked.
+    var stopReasons: [Int: StopReason] = [:]
 
     struct RoomWaiter: Sendable {
         let number: Int

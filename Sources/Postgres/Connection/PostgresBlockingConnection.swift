@@ -32,7 +32,7 @@ public final class PostgresBlockingConnection: Sendable {
                 code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself")
         }
         // Establishing is a matter of waiting, not of speed: it is written once, and runs on the loop meanwhile.
-        let finished = Handover()
+        let finished = Handover<ConnectionCore>()
         let thread = BlockedThread()
         Task(executorPreference: loop) {
             do throws(PostgresError) {
@@ -47,10 +47,10 @@ public final class PostgresBlockingConnection: Sendable {
         return PostgresBlockingConnection(core: try result.get())
     }
 
-    private final class Handover: Sendable {
-        private let value = Mutex<Result<ConnectionCore, PostgresError>?>(nil)
-        func set(_ result: Result<ConnectionCore, PostgresError>) { value.withLock { $0 = result } }
-        func get() -> Result<ConnectionCore, PostgresError>? { value.withLock { $0 } }
+    final class Handover<Value: Sendable>: Sendable {
+        private let value = Mutex<Result<Value, PostgresError>?>(nil)
+        func set(_ result: Result<Value, PostgresError>) { value.withLock { $0 = result } }
+        func get() -> Result<Value, PostgresError>? { value.withLock { $0 } }
     }
 
     /// As ``PostgresConnection/close()``.

@@ -171,13 +171,14 @@ extension ConnectionCore {
     nonisolated(nonsending) func nextChunk(
         _ stream: RowStream
     ) async throws(PostgresError) -> (RowChunk, PostgresColumns)? {
+        var limits: WaitLimits?
         while true {
-            if Task.isCancelled { throw .cancelled(.unknown) }
+            if Task.isCancelled { throw await cancelled(stream) }
             switch try advance(stream) {
             case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
             case .read: continue
-            case .wait: await waitForRows(stream)
+            case .wait: try await waitForRows(stream, &limits)
             }
         }
     }
@@ -188,13 +189,15 @@ extension ConnectionCore {
     }
 
     func nextChunkBlocking(_ stream: RowStream) throws(PostgresError) -> (RowChunk, PostgresColumns)? {
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while true {
             switch try step(stream, mayRead: true) {
             case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
-            case .read: _ = readForStream(stream, until: .unbounded)
-            case .wait: waitForRowsBlocking(stream)
+            case .read: _ = readForStream(stream, until: blockingBound)
+            case .wait: waitForRowsBlocking(stream, until: deadline)
             }
+            if isDue(stream, deadline) { throw stopBlocking(stream, .timedOut) }
         }
     }
 
@@ -210,25 +213,28 @@ extension ConnectionCore {
 
     /// Waits until the server has answered: with rows, with the end, or with an error, which is thrown here and not at the first row.
     nonisolated(nonsending) func begin(_ stream: RowStream) async throws(PostgresError) {
+        var limits: WaitLimits?
         while true {
-            if Task.isCancelled { throw .cancelled(.unknown) }
+            if Task.isCancelled { throw await cancelled(stream) }
             switch try advance(stream) {
             case .chunk(let chunk, _): return giveBack(chunk, to: stream)
             case .end: return
             case .read: continue
-            case .wait: await waitForRows(stream)
+            case .wait: try await waitForRows(stream, &limits)
             }
         }
     }
 
     func beginBlocking(_ stream: RowStream) throws(PostgresError) {
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while true {
             switch try step(stream, mayRead: true) {
             case .chunk(let chunk, _): return giveBack(chunk, to: stream)
             case .end: return
-            case .read: _ = readForStream(stream, until: .unbounded)
-            case .wait: waitForRowsBlocking(stream)
+            case .read: _ = readForStream(stream, until: blockingBound)
+            case .wait: waitForRowsBlocking(stream, until: deadline)
             }
+            if isDue(stream, deadline) { throw stopBlocking(stream, .timedOut) }
         }
     }
 
@@ -255,30 +261,68 @@ extension ConnectionCore {
 
 /// Waiting for rows that somebody else reads.
 extension ConnectionCore {
-    nonisolated(nonsending) func waitForRows(_ stream: RowStream) async {
+    /// - Throws: `timedOut`, when the server has been told, or cannot be.
+    nonisolated(nonsending) private func waitForRows(
+        _ stream: RowStream, _ limits: inout WaitLimits?
+    ) async throws(PostgresError) {
+        let deadline = (limits ?? waitLimits()).deadline
+        if limits == nil { limits = WaitLimits(deadline: deadline, cancellation: .finish) }
+        var timer: EventLoop.Timer?
         await withTaskCancellationHandler {
             _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-                if !setConsumer(of: stream, .continuation(continuation)) { continuation.resume(returning: Reply()) }
+                guard setConsumer(of: stream, .continuation(continuation)) else {
+                    return continuation.resume(returning: Reply())
+                }
+                timer = deadline.map { deadline in loop.schedule(at: deadline) { self.wakeConsumer(of: stream) } }
             }
         } onCancel: {
-            let waiter = state.withLock { _ -> InFlight.Waiter in
-                defer { stream.consumer = .unclaimed }
-                return stream.consumer
+            wakeConsumer(of: stream)
+        }
+        if let timer { loop.cancel(timer) }
+        if isDue(stream, deadline) { throw await stop(stream, .timedOut) }
+    }
+
+    /// What a consumer learns whose task was cancelled.
+    nonisolated(nonsending) private func cancelled(_ stream: RowStream) async -> PostgresError {
+        waitLimits().cancellation == .cancelRequest ? await stop(stream, .cancelled) : .cancelled(.unknown)
+    }
+
+    /// Of a stream that is being stopped: its rows are thrown away, so only the end can wake its consumer.
+    nonisolated(nonsending) func waitForEnd(of stream: RowStream) async {
+        _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
+            if !setConsumer(of: stream, .continuation(continuation), evenIfCancelled: true) {
+                continuation.resume(returning: Reply())
             }
-            resume(waiter, Reply())
         }
     }
 
-    func waitForRowsBlocking(_ stream: RowStream) {
+    func waitForRowsBlocking(_ stream: RowStream, until deadline: Deadline? = nil) {
         let thread = BlockedThread()
-        if setConsumer(of: stream, .thread(thread)) { _ = thread.wait() }
+        guard setConsumer(of: stream, .thread(thread)) else { return }
+        let timer = deadline.map { deadline in loop.schedule(at: deadline) { self.wakeConsumer(of: stream) } }
+        _ = thread.wait()
+        if let timer { loop.cancel(timer) }
+    }
+
+    /// Whether time is up, and there is nothing that its consumer could be given.
+    private func isDue(_ stream: RowStream, _ deadline: Deadline?) -> Bool {
+        guard let deadline, deadline.hasPassed else { return false }
+        return state.withLock { _ in stream.chunks.isEmpty && !stream.isFinished && stream.error == nil }
+    }
+
+    private func wakeConsumer(of stream: RowStream) {
+        let waiter = state.withLock { _ -> InFlight.Waiter in
+            defer { stream.consumer = .unclaimed }
+            return stream.consumer
+        }
+        resume(waiter, Reply())
     }
 
     /// False if there is something to take already.
-    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter) -> Bool {
+    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter, evenIfCancelled: Bool = false) -> Bool {
         state.withLock { state in
             guard stream.chunks.isEmpty, !stream.isFinished, stream.error == nil, state.closed == nil,
-                !waiter.isCancelledTask
+                evenIfCancelled || !waiter.isCancelledTask
             else { return false }
             stream.consumer = waiter
             return true

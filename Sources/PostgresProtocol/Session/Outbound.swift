@@ -116,6 +116,9 @@ package struct Outbound: ~Copyable, Sendable {
         messageCount &+= resync ? 2 : 1
     }
 
+    /// The driver took an execution that parses nothing out of the writer again.
+    package mutating func tookBackExecution() { messageCount &-= 3 }
+
     /// A Parse that was written before a Bind that cannot be.
     @inline(never)
     private mutating func takeBack(_ statement: PreparedStatement, _ evicted: [[UInt8]]) {
