@@ -121,7 +121,8 @@ extension ConnectionCore {
                     refuseCopy(resync: resync)
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
-                case .notice, .notification: break
+                case .notification(let notification): notified(notification)
+                case .notice(let report): notices?.add(report)
                 }
             }
         } catch {

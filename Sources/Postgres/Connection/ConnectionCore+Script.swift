@@ -26,7 +26,7 @@ extension ConnectionCore {
     }
 
     /// Encodes something else than an execution, and counts its bytes.
-    private static func counted(
+    static func counted(
         _ state: inout ConnectionState, sql: String?,
         _ body: (inout ConnectionState) throws(EncodingError) -> Request
     ) throws(PostgresError) -> Request {

@@ -25,6 +25,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     let loop: EventLoop
     let server: ServerIdentity
     let callersMayRead: Bool
+    /// Notices on their way to the handler; nil if there is none.
+    let notices: NoticeQueue?
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
@@ -68,6 +70,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.inbound = inbound
         self.server = server
         callersMayRead = configuration.callerReadsBelowLatency > .zero
+        notices = configuration.noticeHandler.map { NoticeQueue($0) }
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes
         )
@@ -240,6 +243,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var waiters: [(InFlight.Waiter, Reply)] = []
         var forRoom: [ConnectionState.RoomWaiter] = []
         var streams: [RowStream] = []
+        var consumers: [InFlight.Waiter] = []
         let cause = state.withLock { state in
             switch role {
             case .none: break
@@ -251,6 +255,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             if state.closed == nil { shutDown(&state, reason, role) }
             let cause = state.closed ?? reason
             swap(&forRoom, &state.waitingForRoom)
+            consumers = state.listeners.takeConsumers()
             if state.reader != .caller, !state.loopReads {
                 answerAll(&state, cause, &waiters, &streams)
             }
@@ -260,6 +265,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         for stream in streams { stream.finish(Reply(error: cause.with(outcome: .unknown)), core: self) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
+        for consumer in consumers { resume(consumer, Reply()) }
     }
 
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {

@@ -11,7 +11,7 @@ import Synchronization
 /// It is the same connection underneath, and may be used from any number of threads. Do not call it from a task: it would block a
 /// thread of the cooperative pool.
 public final class PostgresBlockingConnection: Sendable {
-    private let core: ConnectionCore
+    let core: ConnectionCore
 
     init(core: ConnectionCore) { self.core = core }
 

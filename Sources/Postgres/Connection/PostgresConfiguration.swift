@@ -47,6 +47,14 @@ public struct PostgresConfiguration: Sendable, Hashable {
     public var callerReadsBelowLatency: Duration
     /// How long sent data may stay unacknowledged before the connection counts as broken (TCP_USER_TIMEOUT).
     public var tcpUserTimeout: Duration?
+    /// Gets what the server remarks: `RAISE NOTICE`, warnings and the like (manual, "Reporting Errors and Messages"). nil, the
+    /// default, costs nothing. It is called on a task of its own, in order, and often after the statement's own result; at most
+    /// 64 notices wait for it, then the oldest go, which ``PostgresNotice/lostBefore`` tells.
+    public var noticeHandler: (@Sendable (PostgresNotice) -> Void)? {
+        get { notices?.handle }
+        set { notices = newValue.map { NoticeHandler($0) } }
+    }
+    private var notices: NoticeHandler?
     /// Further run-time parameters for the start of the session, such as `search_path`.
     public var parameters: [String: String]
 

@@ -36,7 +36,9 @@ extension PostgresConnection {
     /// Runs several statements separated by semicolons by the simple query protocol (manual, "Simple Query"); without BEGIN they are
     /// one transaction. All values come as text. Takes no parameters; for a text from a file write `"\(unsafeSQL: text)"`.
     ///
-    /// - Returns: one result for each statement that has a command tag.
+    /// - Returns: one result for each statement that has a command tag: empty statements and comments have none.
+    /// - Throws: the error of the first statement that fails, with its number among those that have a result. Nothing behind it
+    ///   is run, and what the script did before is rolled back, as far as a `COMMIT` in it has not made it lasting.
     @discardableResult
     public func script(_ sql: PostgresQuery) async throws(PostgresError) -> [PostgresRows<PostgresRow>] {
         try await core.script(sql).map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }

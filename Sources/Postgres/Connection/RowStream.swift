@@ -149,7 +149,8 @@ extension ConnectionCore {
             if state.closed != nil { return true }
             countReads(&state)
             // Others behind the stream need a reader now; so does a stream whose rows do not come fast.
-            state.reader = state.queue.isEmpty || (isReadable && state.queue.count == 1) ? .nobody : .loop
+            let mayPause = state.queue.isEmpty ? state.listeners.isEmpty : isReadable && state.queue.count == 1
+            state.reader = mayPause ? .nobody : .loop
             arm(&state)
             return false
         }

@@ -234,6 +234,7 @@ package struct Inbound: ~Copyable, Sendable {
         case "D": return phase == .rows || phase == .simpleRows
         case "C": return phase == .rows || phase == .simple || phase == .simpleRows
         case "I": return phase == .rows || phase == .simple
+        case "s": return phase == .rows && request.parts.contains(.limited)
         case "G", "H", "d", "c": return phase == .rows || phase == .simple
         default: return false
         }
@@ -283,6 +284,7 @@ package struct Inbound: ~Copyable, Sendable {
             try readTag(body)
             return executed()
         case (.rows, .emptyQueryResponse): return executed()
+        case (.rows, .portalSuspended) where request.parts.contains(.limited): return executed()
         case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery):
             return try readReady(tag, body)
         case (.simple, .rowDescription(let description)):
@@ -344,10 +346,10 @@ package struct Inbound: ~Copyable, Sendable {
         }
     }
 
-    /// Binding is skipped by requests that execute nothing.
+    /// Binding is skipped by requests that execute nothing, or a portal that is there already.
     private mutating func enterBinding() {
         guard phase == .binding, !request.parts.contains(.executes) else { return }
-        phase = .syncing
+        phase = request.parts.contains(.limited) ? .rows : .syncing
     }
 
     private mutating func described(_ rows: RowDescription?) {
