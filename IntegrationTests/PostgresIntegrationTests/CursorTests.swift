@@ -172,6 +172,45 @@ struct CursorTests {
         try await expectUsable(db)
     }
 
+    @Test func aTransactionHasCursorsBetweenItsStatements() async throws {
+        let db = try await connect()
+        try await db.execute("CREATE TEMP TABLE t (n int4)")
+        let escaped = try await db.transaction { tx in
+            let cursor = try await tx.cursor("SELECT generate_series(1, 10)", as: Int32.self, fetching: 3)
+            for try await number in cursor { try await tx.execute("INSERT INTO t VALUES (\(number))") }
+            let left = try await tx.cursor("SELECT generate_series(1, 10)", as: Int32.self, fetching: 3)
+            try await left.close()
+            let open = try await tx.query("SELECT count(*) FROM pg_cursors WHERE name <> ''", as: Int.self).one()
+            #expect(open == 0)
+            return try await tx.cursor("SELECT generate_series(1, 10)", as: Int32.self, fetching: 3)
+        }
+        // It ended with its transaction: what has come is there, and no more.
+        var rows = 0
+        let error = await failure { for try await _ in escaped { rows += 1 } }
+        #expect(rows == 3)
+        #expect(error?.code == .transactionEnded)
+        try await escaped.close()
+        let count = try await db.query("SELECT count(*) FROM t", as: Int.self).one()
+        #expect(count == 10)
+    }
+
+    @Test func aTransactionWhoseCursorFailsIsRolledBack() async throws {
+        let db = try await connect()
+        try await db.execute("CREATE TEMP TABLE t (n int4)")
+        let error = await failure {
+            try await db.transaction { tx in
+                for try await number in try await tx.cursor(
+                    "SELECT 10 / (5 - n) FROM generate_series(1, 9) n", as: Int32.self, fetching: 2)
+                {
+                    try await tx.execute("INSERT INTO t VALUES (\(number))")
+                }
+            }
+        }
+        #expect(error?.code == .divisionByZero)
+        let count = try await db.query("SELECT count(*) FROM t", as: Int.self).one()
+        #expect(count == 0)
+    }
+
     @Test func changesThatAPortalMadeAreCommitted() async throws {
         let db = try await connect()
         try await db.execute("CREATE TEMP TABLE t (n int4)")

@@ -50,6 +50,9 @@ static inline int postgres_epoll_wait(int epoll, struct epoll_event *events, int
 #endif
 }
 
+// ppoll is declared by <poll.h> only under _GNU_SOURCE, which Swift does not set.
+extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
+
 // The C library makes these calls points where pthread_cancel may end a thread, which in a process with threads costs two
 // locked instructions each. Nobody cancels the threads that wait here: the calls are made without. As in the C library, -1 and
 // errno for an error.

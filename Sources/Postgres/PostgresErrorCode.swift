@@ -48,6 +48,8 @@ extension PostgresError.Code {
     public static let notificationsLost = Self("client.notificationsLost")
     /// The result is larger than the configured bound.
     public static let resultTooLarge = Self("client.resultTooLarge")
+    /// A transaction was used behind its end, or while one nested in it is open. Nothing was sent.
+    public static let transactionEnded = Self("client.transactionEnded")
     /// The statement does something that this call cannot do, such as COPY.
     public static let unsupported = Self("client.unsupported")
 }

@@ -160,7 +160,7 @@ extension PostgresTestCertificate {
         }
     }
 
-    private static func read(
+    static func read(
         _ pem: String, _ what: String, _ body: (OpaquePointer) -> OpaquePointer?
     ) throws(Failure) -> OpaquePointer {
         let bytes = Array(pem.utf8)

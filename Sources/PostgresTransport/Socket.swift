@@ -50,17 +50,28 @@ package final class Socket: Sendable {
         }
     }
 
-    /// Whether the peer has closed, or the connection failed, as far as can be told without waiting. False if unread
-    /// bytes are in the way.
-    package var isKnownDead: Bool {
+    /// What is there to be received.
+    package enum Waiting: Sendable {
+        case nothing
+        case bytes
+        /// The peer has closed, or the connection failed.
+        case end
+    }
+
+    /// What is to be received next, as far as can be told without waiting; it stays there.
+    package var waiting: Waiting {
         var byte: UInt8 = 0
         while true {
             let count = recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
-            if count >= 0 { return count == 0 }
+            if count >= 0 { return count == 0 ? .end : .bytes }
             let reason = errno
-            if reason != EINTR { return reason != EAGAIN && reason != EWOULDBLOCK }
+            if reason != EINTR { return reason == EAGAIN || reason == EWOULDBLOCK ? .nothing : .end }
         }
     }
+
+    /// Whether the peer has closed, or the connection failed, as far as can be told without waiting. False if unread
+    /// bytes are in the way.
+    package var isKnownDead: Bool { waiting == .end }
 
     /// Tells the peer that nothing more will be sent.
     package func shutdownWrite() {

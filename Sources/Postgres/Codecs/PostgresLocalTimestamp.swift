@@ -53,18 +53,10 @@ extension PostgresLocalTimestamp: CustomStringConvertible {
 
 extension PostgresLocalTimestamp: Codable {
     /// As its description.
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(description)
-    }
+    public func encode(to encoder: any Encoder) throws { try description.encode(to: encoder) }
 
     /// From the server's text form; in JSON the server writes a `T` between date and time.
     public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        let text = try container.decode(String.self).utf8.map { $0 == UInt8(ascii: "T") ? UInt8(ascii: " ") : $0 }
-        guard let value = TimestampText.parse(text, hasZone: false) else {
-            throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a timestamp")
-        }
-        microseconds = value
+        microseconds = try TimestampText.decode(from: decoder, hasZone: false)
     }
 }

@@ -47,6 +47,16 @@ enum TimestampText {
         return total
     }
 
+    /// In JSON the server writes a `T` between date and time.
+    static func decode(from decoder: any Decoder, hasZone: Bool) throws -> Int64 {
+        let container = try decoder.singleValueContainer()
+        let text = try container.decode(String.self).utf8.map { $0 == UInt8(ascii: "T") ? UInt8(ascii: " ") : $0 }
+        guard let value = parse(text, hasZone: hasZone) else {
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a timestamp")
+        }
+        return value
+    }
+
     static func write(_ microseconds: Int64, zone: String) -> String {
         if microseconds == .max { return "infinity" }
         if microseconds == .min { return "-infinity" }

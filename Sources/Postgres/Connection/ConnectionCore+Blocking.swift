@@ -35,7 +35,7 @@ extension ConnectionCore {
             case .queued(let number, let flush):
                 if flush { pump() }
                 return waitBlocking(for: number)
-            case .noRoom: waitForRoomBlocking(for: writer)
+            case .noRoom: try waitForRoomBlocking(for: writer)
             }
         }
     }
@@ -47,7 +47,8 @@ extension ConnectionCore {
         return thread.wait()
     }
 
-    func waitForRoomBlocking(for writer: Int? = nil) {
+    func waitForRoomBlocking(for writer: Int? = nil) throws(PostgresError) {
+        try refuseToWaitForItself(as: writer)
         let number = state.withLock { state in
             state.roomNumber &+= 1
             return state.roomNumber

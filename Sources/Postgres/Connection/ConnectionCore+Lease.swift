@@ -14,13 +14,13 @@ extension ConnectionCore {
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             if try takeLease(number) { return number }
-            await waitForRoom()
+            try await waitForRoom()
         }
     }
 
     func leaseBlocking() throws(PostgresError) -> Int {
         let number = nextWriter()
-        while try !takeLease(number) { waitForRoomBlocking() }
+        while try !takeLease(number) { try waitForRoomBlocking() }
         return number
     }
 
@@ -33,6 +33,19 @@ extension ConnectionCore {
         }
     }
 
+    /// Hands a lease on to another number: requests that still come with the old one are refused.
+    ///
+    /// - Returns: false if the lease was not `old`'s.
+    func moveLease(from old: Int, to new: Int) -> Bool {
+        let woken = state.withLock { state -> [ConnectionState.RoomWaiter]? in
+            guard state.exclusiveWriter == old else { return nil }
+            state.exclusiveWriter = new
+            return state.takeRoomWaiters()
+        }
+        if let woken { wake(woken) }
+        return woken != nil
+    }
+
     func endLease(_ number: Int) {
         let woken = state.withLock { state -> [ConnectionState.RoomWaiter] in
             guard state.exclusiveWriter == number else { return [] }
@@ -40,5 +53,32 @@ extension ConnectionCore {
             return state.takeRoomWaiters()
         }
         wake(woken)
+    }
+
+    /// Why a caller may not write: it has to wait, or never may.
+    func refuse(_ state: inout ConnectionState, _ writer: Int?) throws(PostgresError) -> Begun {
+        if let closed = state.closed { throw closed.with(outcome: .notSent) }
+        if let writer, state.exclusiveWriter != writer { throw .leaseEnded }
+        return .noRoom
+    }
+
+    /// A task that holds the lease would wait for itself.
+    func refuseToWaitForItself(as writer: Int?) throws(PostgresError) {
+        guard let own = OwnTransaction.current else { return }
+        let holder = state.withLock { $0.exclusiveWriter }
+        guard let holder, holder != writer, own.holds(holder, of: self) else { return }
+        throw PostgresError(
+            code: .unsupported,
+            message:
+                "a statement on the connection itself, inside the body of its own transaction, would wait for ever",
+            hint: "use the transaction that the body is given")
+    }
+}
+
+extension PostgresError {
+    static var leaseEnded: PostgresError {
+        PostgresError(
+            code: .transactionEnded,
+            message: "the transaction, or whatever had the connection for itself, has ended")
     }
 }

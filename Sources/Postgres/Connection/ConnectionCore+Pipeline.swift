@@ -2,6 +2,26 @@ import PostgresProtocol
 import PostgresTransport
 import Synchronization
 
+/// Where the Sync messages of a flight go.
+enum SyncPlacement: Sendable, Equatable {
+    /// One behind each statement.
+    case isolated
+    /// One at the end.
+    case atomic
+    /// One behind the first few statements, then behind each `size`, and one at the end: groups of one transaction.
+    case groups(first: Int, size: Int)
+
+    /// Whether a Sync rides with this statement. The one at the end is a request of its own.
+    func isBehind(_ index: Int, of count: Int) -> Bool {
+        switch self {
+        case .isolated: true
+        case .atomic: false
+        case .groups(let first, let size):
+            index < count - 1 && index >= first - 1 && (index - (first - 1)).isMultiple(of: size)
+        }
+    }
+}
+
 /// Many statements in one flight: queued piece by piece so that what waits to be sent stays bounded, one wake-up a piece.
 extension ConnectionCore {
     /// Encoded bytes after which a pipeline hands over what it has, and begins another piece.
@@ -16,58 +36,86 @@ extension ConnectionCore {
 
     /// Where a pipeline stands between its pieces.
     private struct Progress {
-        var next = 0
+        let items: [PostgresPipeline.Item]
+        let modes: [ConnectionState.Mode]
+        let sync: SyncPlacement
         let writer: Int
         /// Whether the writer is a lease, which outlives the pipeline.
         let isLeased: Bool
-        let sync: PostgresPipeline.Sync
-        let modes: [ConnectionState.Mode]
+        var next = 0
+        var flights: [Flight] = []
+        /// The newest piece, if its replies are not there yet. All others are awaited through it: replies come in order.
+        var unawaited: Int?
+        /// Why not all pieces were sent.
+        var end: PostgresError?
+        var mayBeCancelled = true
+
+        init(
+            _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
+            writer: Int, isLeased: Bool
+        ) {
+            self.items = items
+            self.modes = modes
+            self.sync = sync
+            self.writer = writer
+            self.isLeased = isLeased
+        }
+    }
+
+    /// The replies of a pipeline, and how each statement was last sent.
+    private struct Rounds {
+        let items: [PostgresPipeline.Item]
+        let sync: SyncPlacement
+        var modes: [ConnectionState.Mode]
+        var replies: [Reply] = []
+        /// No statement is sent more often: there are three ways to send one.
+        var left = 2
     }
 
     /// One reply a statement, in order.
     ///
+    /// - Parameter evenIfCancelled: what becomes of it has to be known: cancelling the task does not end the wait.
     /// - Throws: only when nothing was sent.
     nonisolated(nonsending) func run(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil, evenIfCancelled: Bool = false
     ) async throws(PostgresError) -> [Reply] {
-        try check(items)
         if items.isEmpty { return [] }
-        var replies = try await fly(items, Array(repeating: .cached, count: items.count), sync, lease)
-        var modes: [ConnectionState.Mode] = Array(repeating: .cached, count: items.count)
-        for _ in 0..<2 {
-            let again = repeatable(items, &modes, replies, sync)
-            if again.isEmpty { break }
-            let repeated: [Reply]
-            do {
-                repeated = try await fly(again.map { items[$0] }, again.map { modes[$0] }, sync, lease)
-            } catch { break }
-            for (index, reply) in zip(again, repeated) { replies[index] = reply }
+        var rounds = try begin(items, sync)
+        rounds.replies = try await fly(items, rounds.modes, sync, lease, evenIfCancelled)
+        while let again = nextRound(&rounds) {
+            let modes = again.map { rounds.modes[$0] }
+            guard let repeated = try? await fly(again.map { items[$0] }, modes, sync, lease, evenIfCancelled) else {
+                break
+            }
+            for (index, reply) in zip(again, repeated) { rounds.replies[index] = reply }
         }
-        return replies
+        return rounds.replies
     }
 
     /// The same on a thread of the blocking API.
     func runBlocking(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync, as lease: Int? = nil
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil
     ) throws(PostgresError) -> [Reply] {
-        try check(items)
         if items.isEmpty { return [] }
-        var modes: [ConnectionState.Mode] = Array(repeating: .cached, count: items.count)
-        var replies = try flyBlocking(items, modes, sync, lease)
-        for _ in 0..<2 {
-            let again = repeatable(items, &modes, replies, sync)
-            if again.isEmpty { break }
-            let repeated: [Reply]
-            do {
-                repeated = try flyBlocking(again.map { items[$0] }, again.map { modes[$0] }, sync, lease)
-            } catch { break }
-            for (index, reply) in zip(again, repeated) { replies[index] = reply }
+        var rounds = try begin(items, sync)
+        rounds.replies = try flyBlocking(items, rounds.modes, sync, lease)
+        while let again = nextRound(&rounds) {
+            let modes = again.map { rounds.modes[$0] }
+            guard let repeated = try? flyBlocking(again.map { items[$0] }, modes, sync, lease) else { break }
+            for (index, reply) in zip(again, repeated) { rounds.replies[index] = reply }
         }
-        return replies
+        return rounds.replies
+    }
+
+    private func begin(
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement
+    ) throws(PostgresError) -> Rounds {
+        try check(items)
+        return Rounds(items: items, sync: sync, modes: Array(repeating: .cached, count: items.count))
     }
 
     /// What can be told before anything is sent.
-    private func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
+    func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
         let found = state.withLock { state -> (index: Int, error: PostgresError)? in
             for index in items.indices {
                 if let error = state.problem(of: items[index].query) { return (index, error) }
@@ -79,113 +127,118 @@ extension ConnectionCore {
         }
     }
 
-    /// Which statements are worth sending once more: those refused for a reason of the statement cache's or of inferred types,
-    /// outside a transaction; of an atomic group all or none.
-    private func repeatable(
-        _ items: [PostgresPipeline.Item], _ modes: inout [ConnectionState.Mode], _ replies: [Reply],
-        _ sync: PostgresPipeline.Sync
-    ) -> [Int] {
+    /// Which statements are worth sending once more, nil for none: those refused for a reason of the statement cache's or of
+    /// inferred types, outside a transaction; of an atomic group all or none.
+    private func nextRound(_ rounds: inout Rounds) -> [Int]? {
+        // Groups are always of a transaction.
+        if case .groups = rounds.sync { return nil }
+        guard rounds.left > 0 else { return nil }
+        rounds.left -= 1
         var found: [Int] = []
-        for index in items.indices where replies[index].error != nil {
-            guard let mode = nextMode(after: replies[index], modes[index], items[index].query) else { continue }
-            modes[index] = mode
+        for (index, reply) in rounds.replies.enumerated() where reply.error != nil {
+            guard let mode = nextMode(after: reply, rounds.modes[index], rounds.items[index].query) else { continue }
+            rounds.modes[index] = mode
             found.append(index)
         }
-        guard sync == .atomic, !found.isEmpty else { return found }
+        if found.isEmpty { return nil }
+        guard rounds.sync == .atomic else { return found }
         // What a COMMIT of the group's own has made lasting must not happen twice.
-        let hasCommitted = replies.contains { $0.error == nil && $0.end.tag == StatementResult.commitTag }
-        return hasCommitted ? [] : Array(items.indices)
+        let hasCommitted = rounds.replies.contains { $0.error == nil && $0.end.tag == StatementResult.commitTag }
+        return hasCommitted ? nil : Array(rounds.items.indices)
     }
 
     // MARK: A flight
 
     nonisolated(nonsending) private func fly(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
-        _ lease: Int?
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
+        _ lease: Int?, _ evenIfCancelled: Bool
     ) async throws(PostgresError) -> [Reply] {
-        var progress = Progress(writer: lease ?? nextWriter(), isLeased: lease != nil, sync: sync, modes: modes)
-        var flights: [Flight] = []
-        var unawaited: Int?
-        var end: PostgresError?
-        while progress.next < items.count {
-            if Task.isCancelled {
-                if flights.isEmpty { throw .cancelled(.notSent) }
-                // An atomic group that has begun goes on to its Sync: without it nobody could use the connection again, and
-                // with it here, half of the group would take effect.
-                if sync == .isolated { break }
-            }
-            let mayRead =
-                callersMayRead && items.count <= ConnectionCore.smallFlight && !loop.isCurrent && PollPermit.take()
-            var number: Int?
+        var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
+        progress.mayBeCancelled = !evenIfCancelled
+        while try sendPieces(&progress, blocking: false) {
             do {
-                defer { if mayRead { PollPermit.giveBack() } }
-                number = try fly(items, &progress, &flights, bound: mayRead ? .poll : nil, blocking: false)
+                // A group that has begun goes on, cancelled or not.
+                try await waitForRoom(
+                    for: progress.writer,
+                    evenIfCancelled: evenIfCancelled || (sync != .isolated && !progress.flights.isEmpty))
             } catch {
-                if flights.isEmpty { throw error }
-                abandonGroup(sync, error)
-                end = error
+                try giveUp(&progress, error)
                 break
             }
-            guard let number else {
-                await waitForRoom(for: progress.writer, evenIfCancelled: sync == .atomic && !flights.isEmpty)
-                continue
-            }
-            if let unawaited { forget(unawaited) }
-            unawaited = number == ConnectionCore.alreadyRead ? nil : number
         }
-        if let unawaited, let last = flights.last { settle(last, await wait(for: unawaited)) }
-        return collect(flights, items.count, sync, end)
+        if let number = progress.unawaited {
+            settle(
+                progress.flights.last,
+                evenIfCancelled ? await waitEvenIfCancelled(for: number) : await wait(for: number))
+        }
+        return collect(progress)
     }
 
     private func flyBlocking(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync,
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
         _ lease: Int?
     ) throws(PostgresError) -> [Reply] {
-        var progress = Progress(writer: lease ?? nextWriter(), isLeased: lease != nil, sync: sync, modes: modes)
-        var flights: [Flight] = []
-        var unawaited: Int?
-        var end: PostgresError?
-        while progress.next < items.count {
-            var number: Int?
+        var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
+        progress.mayBeCancelled = false
+        while try sendPieces(&progress, blocking: true) {
             do {
-                number = try fly(items, &progress, &flights, bound: .unbounded, blocking: true)
+                try waitForRoomBlocking(for: progress.writer)
             } catch {
-                if flights.isEmpty { throw error }
-                abandonGroup(sync, error)
-                end = error
+                try giveUp(&progress, error)
                 break
             }
-            guard let number else {
-                waitForRoomBlocking(for: progress.writer)
-                continue
-            }
-            if let unawaited { forget(unawaited) }
-            unawaited = number == ConnectionCore.alreadyRead ? nil : number
         }
-        if let unawaited, let last = flights.last { settle(last, waitBlocking(for: unawaited)) }
-        return collect(flights, items.count, sync, end)
-    }
-
-    /// A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
-    private func abandonGroup(_ sync: PostgresPipeline.Sync, _ error: PostgresError) {
-        if sync == .atomic { fail(error.with(outcome: .unknown)) }
+        if let number = progress.unawaited { settle(progress.flights.last, waitBlocking(for: number)) }
+        return collect(progress)
     }
 
     private static let alreadyRead = -1
 
-    /// Sends one piece. All but the last are awaited through the last: replies come in order.
+    /// Sends pieces until there is no room, or there are none left to be sent.
     ///
+    /// - Returns: whether to wait for room, and to go on.
+    /// - Throws: only when nothing was sent.
+    private func sendPieces(_ progress: inout Progress, blocking: Bool) throws(PostgresError) -> Bool {
+        while progress.next < progress.items.count {
+            if progress.mayBeCancelled, Task.isCancelled {
+                if progress.flights.isEmpty { throw .cancelled(.notSent) }
+                // A group that has begun goes on to its Sync: without it nobody could use the connection again, and
+                // with it here, half of the group would take effect.
+                if progress.sync == .isolated { return false }
+            }
+            let permit =
+                !blocking && callersMayRead && progress.items.count <= ConnectionCore.smallFlight && !loop.isCurrent
+                && PollPermit.take()
+            defer { if permit { PollPermit.giveBack() } }
+            do {
+                guard let number = try sendPiece(&progress, bound: blocking ? .unbounded : permit ? .poll : nil) else {
+                    return true
+                }
+                if let unawaited = progress.unawaited { forget(unawaited) }
+                progress.unawaited = number == ConnectionCore.alreadyRead ? nil : number
+            } catch {
+                try giveUp(&progress, error)
+                return false
+            }
+        }
+        return false
+    }
+
+    /// Not all pieces can be sent.
+    ///
+    /// - Throws: if none was.
+    private func giveUp(_ progress: inout Progress, _ error: PostgresError) throws(PostgresError) {
+        if progress.flights.isEmpty { throw error }
+        // A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
+        if progress.sync != .isolated { fail(error.with(outcome: .unknown)) }
+        progress.end = error
+    }
+
     /// - Parameter bound: how long the caller may read by itself; nil if it may not.
     /// - Returns: the number of the piece to wait for, or `alreadyRead`; nil if there is no room.
-    private func fly(
-        _ items: [PostgresPipeline.Item], _ progress: inout Progress, _ flights: inout [Flight], bound: ReadBound?,
-        blocking: Bool
-    ) throws(PostgresError) -> Int? {
-        guard
-            case .begun(let begun, let flight) = try begin(
-                items, &progress, mayRead: bound != nil, blocking: blocking)
-        else { return nil }
-        flights.append(flight)
+    private func sendPiece(_ progress: inout Progress, bound: ReadBound?) throws(PostgresError) -> Int? {
+        guard case .begun(let begun, let flight) = try begin(&progress, bound) else { return nil }
+        progress.flights.append(flight)
         switch begun {
         case .reads(let number):
             guard let own = readOwnReply(number, bound ?? .poll) else { return number }
@@ -199,8 +252,8 @@ extension ConnectionCore {
     }
 
     /// The caller's wait ended without the flight's replies: it was cancelled, or the connection broke.
-    private func settle(_ flight: Flight, _ reply: Reply) {
-        guard let error = reply.error else { return }
+    private func settle(_ flight: Flight?, _ reply: Reply) {
+        guard let flight, let error = reply.error else { return }
         // A cancelled flight is still in the hands of the reader; nothing of it may be touched.
         if error.code == .cancelled {
             flight.isCancelled.store(true, ordering: .relaxed)
@@ -226,15 +279,19 @@ extension ConnectionCore {
     }
 
     /// Encodes the next piece.
-    private func begin(
-        _ items: [PostgresPipeline.Item], _ progress: inout Progress, mayRead: Bool, blocking: Bool
-    ) throws(PostgresError) -> Piece {
+    private func begin(_ progress: inout Progress, _ bound: ReadBound?) throws(PostgresError) -> Piece {
+        let items = progress.items
         let onLoop = loop.isCurrent
         var woken: [ConnectionState.RoomWaiter] = []
         defer { wake(woken) }
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: progress.writer) else { return .noRoom }
+            // One that has no lease needs its number only between its pieces.
+            let isFree = state.exclusiveWriter == nil && !progress.isLeased
+            guard state.hasRoom(for: isFree ? nil : progress.writer) else {
+                if progress.isLeased { _ = try refuse(&state, progress.writer) }
+                return .noRoom
+            }
             let startOffset = state.encodedBytes
             let pendingStart = state.pending.count
             var requests: [Flight.Item] = []
@@ -244,7 +301,9 @@ extension ConnectionCore {
                 let item = items[progress.next]
                 let request: Request
                 do throws(PostgresError) {
-                    request = try state.encode(item.query, item.formats, progress.modes[progress.next], sync: isolated)
+                    request = try state.encode(
+                        item.query, item.formats, progress.modes[progress.next],
+                        sync: progress.sync.isBehind(progress.next, of: items.count))
                 } catch {
                     // Nothing of this piece may be sent without being awaited.
                     state.encodedBytes &-= state.pending.count &- pendingStart
@@ -274,17 +333,16 @@ extension ConnectionCore {
             entry.collector = .flight(flight)
             // The replies of an atomic piece may come only with the Sync of the last.
             let isLast = progress.next >= items.count
-            let begun = enqueue(&state, entry, mayRead: mayRead && isLast, blocking: blocking, onLoop: onLoop)
+            let begun = enqueue(
+                &state, entry, mayRead: bound != nil && isLast, blocking: bound == .unbounded, onLoop: onLoop)
             return .begun(begun, flight)
         }
     }
 
     /// The replies of all pieces, one a statement.
-    ///
-    /// - Parameter end: why not all pieces were sent.
-    private func collect(
-        _ flights: [Flight], _ count: Int, _ sync: PostgresPipeline.Sync, _ end: PostgresError?
-    ) -> [Reply] {
+    private func collect(_ progress: Progress) -> [Reply] {
+        let flights = progress.flights
+        let count = progress.items.count
         var replies: [Reply] = []
         replies.reserveCapacity(count + 1)
         // After a cancelled wait the flights are still the reader's; nothing of them may be looked at.
@@ -297,8 +355,15 @@ extension ConnectionCore {
             }
         }
         let groupEnd = replies.count > count ? replies.removeLast() : Reply()
-        while replies.count < count { replies.append(Reply(error: end ?? .cancelled(.notSent))) }
-        if sync == .atomic { PostgresPipeline.settleAtomic(&replies, groupEnd) }
+        while replies.count < count { replies.append(Reply(error: progress.end ?? .cancelled(.notSent))) }
+        switch progress.sync {
+        case .isolated: break
+        case .atomic: PostgresPipeline.settleAtomic(&replies, groupEnd)
+        case .groups:
+            // What there is to know of the transaction when all is over.
+            let last = replies.count - 1
+            replies[last].add(end: Reply.End(tag: replies[last].end.tag, status: groupEnd.end.status))
+        }
         return replies
     }
 }

@@ -119,6 +119,8 @@ extension ConnectionCore {
                     deliverRows()
                 case .refuseCopy(let resync):
                     refuseCopy(resync: resync)
+                case .copyBegan(let response):
+                    copyBegan(response)
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
                 case .notification(let notification): notified(notification)
@@ -160,6 +162,11 @@ extension ConnectionCore {
     @inline(__always)
     private func finishHead(_ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
         let result = inbound.takeResult()
+        note(result.status)
+        if case .reset = head.collector {
+            finishReset(result)
+            return complete(Reply(), wanted, &outcome)
+        }
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted, &outcome) }
         let reply = makeReply(result, inbound.request, head.formats)
         if case .stream(let stream) = head.collector { stream.finish(reply, core: self) }
@@ -169,6 +176,7 @@ extension ConnectionCore {
     /// The end of a request that went as usual.
     @inline(__always)
     private func finishUsual(_ end: Inbound.UsualEnd, _ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
+        note(end.status)
         let reply = Reply(block: end.block, rowCount: end.rowCount, affected: end.affected)
         if case .none = head.collector { return complete(reply, wanted, &outcome) }
         return finishUsualInFlight(reply, wanted, &outcome)
@@ -183,6 +191,16 @@ extension ConnectionCore {
             return nil
         }
         return complete(Reply(), wanted, &outcome)
+    }
+
+    @inline(__always)
+    private func note(_ status: TransactionStatus?) {
+        guard let status else { return }
+        if case .idle = status {
+            isInTransaction.store(false, ordering: .relaxed)
+        } else {
+            isInTransaction.store(true, ordering: .relaxed)
+        }
     }
 
     private func finishInFlight(
@@ -331,7 +349,7 @@ extension ConnectionCore {
                 code: .unsupported, message: "the statement is a COPY, which a query cannot run",
                 // COPY TO STDOUT ran to its end, and what it copied can be of a statement that changes data.
                 outcome: result.tag != 0 ? .succeeded : .rejected,
-                sql: request.statement?.key.text)
+                sql: request.statement?.key.text, hint: "use copy(into:), copy(from:) or copy(rowsOf:)")
         }
         reply.add(error: failure, retry: again, end: Reply.End(tag: result.tag, status: result.status))
         guard let statement = request.statement else { return }
@@ -355,7 +373,11 @@ extension ConnectionCore {
                 if !result.failedBeforeRunning {
                     // The server has it still: 26000, say, is about an EXECUTE inside.
                 } else if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
+                    // The server has forgotten what it had: DEALLOCATE ALL, DISCARD ALL, or it is another server. Inside a
+                    // transaction no statement could be sent once more, so the others are not left to fail one by one.
+                    let wasReady = statement.state == .ready
                     state.outbound.statements.remove(statement)
+                    if wasReady { state.outbound.statements.evictAll() }
                 } else if isStalePlan(report) {
                     state.outbound.statements.evict(statement)
                 }

@@ -41,18 +41,13 @@ extension ConnectionCore {
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
-            guard state.hasRoom(for: writer), state.closed == nil else { return try refuse(&state) }
+            guard state.hasRoom(for: writer), state.closed == nil else { return try refuse(&state, writer) }
             let start = state.encodedBytes
             let request = try state.encode(query, formats, mode, sync: true)
             return enqueue(
                 &state, InFlight(request: request, formats: formats, startOffset: start), mayRead: mayRead,
                 blocking: blocking, onLoop: onLoop)
         }
-    }
-
-    private func refuse(_ state: inout ConnectionState) throws(PostgresError) -> Begun {
-        if let closed = state.closed { throw closed.with(outcome: .notSent) }
-        return .noRoom
     }
 
     /// Puts a request that is encoded in `pending` into the queue.
@@ -81,6 +76,11 @@ extension ConnectionCore {
             state.sentAt = 0
         }
         if state.reader == .nobody {
+            if !wasEmpty,
+                let begun = enqueuedBehindReset(&state, number, mayRead: mayRead, blocking: blocking, onLoop: onLoop)
+            {
+                return begun
+            }
             state.reader = .loop
             arm(&state)
         }
@@ -160,7 +160,7 @@ extension ConnectionCore {
             case .done(let done): reply = done
             case .pending(let number): reply = await wait(for: number)
             case .noRoom:
-                await waitForRoom(for: writer)
+                try await waitForRoom(for: writer)
                 attempt = try self.attempt(query, formats, mode, as: writer)
                 continue
             }
@@ -297,6 +297,14 @@ extension ConnectionCore {
         }
     }
 
+    /// The same for what has to be known, cancelled or not.
+    nonisolated(nonsending) func waitEvenIfCancelled(for number: Int) async -> Reply {
+        if let reply = await takeAfterYield(number) { return reply }
+        return await withUnsafeContinuation { continuation in
+            if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }
+        }
+    }
+
     /// A reply that is there already was read by its own caller, who has read without a pause for a while: others get a turn.
     nonisolated(nonsending) private func takeAfterYield(_ number: Int) async -> Reply? {
         let reply = state.withLock { state in
@@ -343,7 +351,11 @@ extension ConnectionCore {
     /// Until the sender has caught up. The caller then tries again; if its task was cancelled, it finds that out itself.
     ///
     /// - Parameter evenIfCancelled: the caller has to go on, cancelled or not, and would spin.
-    nonisolated(nonsending) func waitForRoom(for writer: Int? = nil, evenIfCancelled: Bool = false) async {
+    /// - Throws: if the caller itself has the connection for itself, under another number.
+    nonisolated(nonsending) func waitForRoom(
+        for writer: Int? = nil, evenIfCancelled: Bool = false
+    ) async throws(PostgresError) {
+        try refuseToWaitForItself(as: writer)
         let number = state.withLock { state in
             state.roomNumber &+= 1
             return state.roomNumber
@@ -369,7 +381,8 @@ extension ConnectionCore {
         _ number: Int, _ waiter: InFlight.Waiter, _ writer: Int?, _ evenIfCancelled: Bool = false
     ) -> Bool {
         state.withLock { state in
-            guard state.closed == nil, !state.hasRoom(for: writer), evenIfCancelled || !waiter.isCancelledTask
+            if state.exclusiveWriter == ConnectionState.resetIsDue, state.closed == nil { state.writeReset() }
+            guard state.closed == nil, !state.isWorthTrying(for: writer), evenIfCancelled || !waiter.isCancelledTask
             else {
                 return false
             }

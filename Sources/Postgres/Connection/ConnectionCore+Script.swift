@@ -13,7 +13,7 @@ extension ConnectionCore {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: writer) else { return .noRoom }
+            guard state.hasRoom(for: writer) else { return try refuse(&state, writer) }
             let start = state.encodedBytes
             let request = try encode(&state)
             var entry = InFlight(request: request, formats: formats, startOffset: start)
@@ -104,6 +104,27 @@ extension ConnectionCore {
         throw .internalFailure("a statement was prepared and not described")
     }
 
+    /// What the statement is now: never what a statement of the cache was when it was prepared.
+    nonisolated(nonsending) func describe(
+        _ query: PostgresQuery, as writer: Int?
+    ) async throws(PostgresError) -> StatementDescription {
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try await finish(as: writer) { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, ownParse: true, blocking: false, as: writer)
+        }
+        if let description = try description(reply, prepared) { return description }
+        throw .internalFailure("a statement was prepared and not described")
+    }
+
+    func describeBlocking(_ query: PostgresQuery, as writer: Int?) throws(PostgresError) -> StatementDescription {
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, ownParse: true, blocking: true, as: writer)
+        }
+        if let description = try description(reply, prepared) { return description }
+        throw .internalFailure("a statement was prepared and not described")
+    }
+
     func prepareBlocking(_ query: PostgresQuery) throws(PostgresError) -> StatementDescription {
         if let error = query.problem { throw error }
         for ownParse in [false, true] {
@@ -119,9 +140,10 @@ extension ConnectionCore {
     /// Parse, unless the statement is cached: then Sync alone, which answers when its Parse has. If that Parse was another task's
     /// and failed, a second try with a Parse of its own learns why.
     private func beginPreparing(
-        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool
+        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool,
+        as writer: Int? = nil
     ) throws(PostgresError) -> Begun {
-        try submit(.none, blocking: blocking, mayRead: blocking) { state throws(PostgresError) in
+        try submit(.none, blocking: blocking, mayRead: blocking, as: writer) { state throws(PostgresError) in
             let (statement, parse) = state.statement(for: query, unnamed: ownParse)
             prepared.withLock { $0 = statement }
             return try ConnectionCore.counted(&state, sql: query.sql) { state throws(EncodingError) in
@@ -154,7 +176,7 @@ extension ConnectionCore {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: false) {
             case .noRoom:
-                await waitForRoom(for: writer)
+                try await waitForRoom(for: writer)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -178,7 +200,7 @@ extension ConnectionCore {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: true) {
             case .noRoom:
-                waitForRoomBlocking(for: writer)
+                try waitForRoomBlocking(for: writer)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -229,8 +251,47 @@ extension ConnectionCore {
             case .queued(let number, let flush):
                 if flush { pump() }
                 return await wait(for: number)
-            case .noRoom: await waitForRoom(for: writer)
+            case .noRoom: try await waitForRoom(for: writer)
             }
         }
+    }
+
+    // MARK: What has to happen, cancelled or not
+
+    /// Runs constant SQL by the simple protocol, which neither a failed transaction nor a lost prepared statement can refuse.
+    nonisolated(nonsending) func runEvenIfCancelled(_ sql: String, as writer: Int) async throws(PostgresError) {
+        let flight = Flight([])
+        while true {
+            switch try beginSimple(sql, flight, as: writer, blocking: false) {
+            case .reads(let number): return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
+            case .queued(let number, let flush):
+                if flush { pump() }
+                return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
+            case .noRoom: try await waitForRoom(for: writer, evenIfCancelled: true)
+            }
+        }
+    }
+
+    func runBlocking(_ sql: String, as writer: Int) throws(PostgresError) {
+        let flight = Flight([])
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try beginSimple(sql, flight, as: writer, blocking: true)
+        }
+        try settleSimple(reply, flight, sql)
+    }
+
+    private func beginSimple(
+        _ sql: String, _ flight: Flight, as writer: Int, blocking: Bool
+    ) throws(PostgresError) -> Begun {
+        try submit(.flight(flight), blocking: blocking, mayRead: blocking, as: writer) {
+            state throws(PostgresError) in
+            try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
+                try state.outbound.script(sql, into: &state.pending)
+            }
+        }
+    }
+
+    private func settleSimple(_ reply: Reply, _ flight: Flight, _ sql: String) throws(PostgresError) {
+        _ = try scriptReplies(reply, flight, sql)
     }
 }

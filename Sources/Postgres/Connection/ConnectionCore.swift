@@ -37,6 +37,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     /// When the caller that reads for itself began to.
     @exclusivity(unchecked) var readingSince: UInt64 = 0
+    /// What ReadyForQuery said last. Apart from the state, so that the reader needs no lock to tell.
+    let isInTransaction = Atomic<Bool>(false)
 
     /// What the last reply's columns were.
     @exclusivity(unchecked) var lastColumns = LastColumns()
@@ -122,11 +124,14 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     }
 
     /// The server closed a connection that nobody reads: what it said is read now, so that the next statement is told at once, and
-    /// that it was not sent.
+    /// that it was not sent. Armed, because one read need not get that far, and whoever comes next relies on the loop.
+    ///
+    /// The consumer of a stream that is full reads by itself when it goes on.
     private func takeRoleToSeeTheEnd() {
         state.withLock { state in
-            guard state.reader == .nobody, state.closed == nil else { return }
+            guard state.reader == .nobody, state.closed == nil, !pausesForStream(&state) else { return }
             state.reader = .loop
+            arm(&state)
         }
     }
 
@@ -166,18 +171,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var woken: [ConnectionState.RoomWaiter] = []
         defer { wake(woken) }
         while true {
-            var isFull = false
+            let isFull: Bool
             do {
-                // The buffer is the sender's own: nobody writes into it meanwhile.
-                let bytes = outgoing.bytes
-                while outgoingSent < bytes.count || channel.hasUnsentBytes {
-                    let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
-                    outgoingSent &+= sent
-                    if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes {
-                        isFull = true
-                        break
-                    }
-                }
+                isFull = try !sendOutgoing()
             } catch {
                 state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
                 outgoingSent = 0
@@ -205,6 +201,21 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             }
             if isDone { return }
         }
+    }
+
+    /// Sends what the socket takes at once.
+    ///
+    /// - Returns: whether that was everything.
+    @inline(__always)
+    private func sendOutgoing() throws(TransportError) -> Bool {
+        // The buffer is the sender's own: nobody writes into it meanwhile.
+        let bytes = outgoing.bytes
+        while outgoingSent < bytes.count || channel.hasUnsentBytes {
+            let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
+            outgoingSent &+= sent
+            if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes { return false }
+        }
+        return true
     }
 
     private func releaseSender(_ state: inout ConnectionState) -> Bool {
@@ -244,6 +255,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var forRoom: [ConnectionState.RoomWaiter] = []
         var streams: [RowStream] = []
         var consumers: [InFlight.Waiter] = []
+        var membership: PoolMembership?
         let cause = state.withLock { state in
             switch role {
             case .none: break
@@ -254,6 +266,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             }
             if state.closed == nil { shutDown(&state, reason, role) }
             let cause = state.closed ?? reason
+            swap(&membership, &state.membership)
             swap(&forRoom, &state.waitingForRoom)
             consumers = state.listeners.takeConsumers()
             if state.reader != .caller, !state.loopReads {
@@ -266,6 +279,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
         for consumer in consumers { resume(consumer, Reply()) }
+        if let membership { membership.pool.connectionEnded(membership.id) }
     }
 
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
@@ -292,7 +306,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let outcome: PostgresError.Outcome = request.startOffset >= state.sentBytes ? .notSent : .unknown
             let reply = Reply(error: cause.with(outcome: outcome))
             switch request.collector {
-            case .none: break
+            case .none, .reset: break
             case .flight(let flight): flight.fail(cause, outcome)
             case .stream(let stream): streams.append(stream)
             }
@@ -350,29 +364,29 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             holding: .reader)
     }
 
-    /// Sends Terminate as far as that is possible without waiting, and closes.
+    /// Closes, with a Terminate behind what is pending if the socket takes it at once. The server sees it when it is done with the
+    /// statements in flight; nobody waits for that.
     func close() {
-        let sendsTerminate = state.withLock { state in
-            guard state.closed == nil, !state.sending, state.reader != .caller, !state.loopReads else { return false }
-            return state.queue.isEmpty
+        let reason = PostgresError(
+            code: .connectionClosed, message: "the connection was closed by close()", outcome: .notSent)
+        let isSender = state.withLock { state in
+            // While another thread sends, or waits for room in the socket, there is only the end of the connection.
+            guard state.closed == nil, !state.sending else { return false }
+            let start = state.pending.count
+            state.pending.terminate()
+            state.encodedBytes &+= state.pending.count &- start
+            takeSenderRole(&state)
+            return true
         }
-        if sendsTerminate {
-            // Nobody is inside, and nobody can come in between: a close that races with a query may lose this courtesy.
-            var goodbye = ByteWriter(capacity: 16)
-            goodbye.write(UInt8(ascii: "X"))
-            goodbye.write(Int32(4))
-            let taken = state.withLock { state in
-                guard !state.sending, state.closed == nil else { return false }
-                state.sending = true
-                return true
-            }
-            if taken {
-                _ = try? goodbye.withBytes { bytes throws(TransportError) in try channel.send(bytes) }
-                channel.sendCloseNotify()
-                state.withLock { $0.sending = false }
-            }
+        guard isSender else { return fail(reason) }
+        do {
+            if try sendOutgoing() { channel.sendCloseNotify() }
+        } catch {
+            // The end is the same.
         }
-        fail(PostgresError(code: .connectionClosed, message: "the connection was closed by close()", outcome: .notSent))
+        // What others have queued behind it meanwhile is still pending, so it counts as not sent.
+        state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
+        fail(reason, holding: .sender)
     }
 
     /// Under the lock, whenever a role was given back: the descriptor may be closed only when nobody is inside a call of it.

@@ -43,6 +43,10 @@ struct ConnectionState: ~Copyable, Sendable {
     /// While there are any, the loop is the reader also when nothing is in flight.
     var listeners = Listeners()
     var parameters = ServerParameters()
+    /// The reset that was written last; not a number of the queue before.
+    var resetNumber = -2
+    /// The pool that is to know of the end.
+    var membership: PoolMembership?
     /// Why the connection is of no use any more.
     var closed: PostgresError?
     var isDescriptorClosed = false
@@ -68,11 +72,16 @@ struct ConnectionState: ~Copyable, Sendable {
         self.rowByteLimit = rowByteLimit
     }
 
-    /// Whether a caller may write now. `writer` is the number of the lease, or of the pipeline, that it is part of.
+    /// Whether a caller may write now. `writer` is the number of the lease, or of the pipeline, that it is part of; what was
+    /// part of a lease that has ended may not.
     @inline(__always)
     func hasRoom(for writer: Int?) -> Bool {
-        pending.count < ConnectionState.pendingLimit && queue.count < queueLimit
-            && (exclusiveWriter == nil || exclusiveWriter == writer)
+        pending.count < ConnectionState.pendingLimit && queue.count < queueLimit && exclusiveWriter == writer
+    }
+
+    /// Whether it is worth trying again: what was part of a lease that has ended shall find that out.
+    func isWorthTrying(for writer: Int?) -> Bool {
+        hasRoom(for: writer) || (writer != nil && hasRoom(for: nil))
     }
 
     /// Those who waited for room and have it now. The others wait on: while a lease lasts, that is everybody else.
@@ -81,7 +90,11 @@ struct ConnectionState: ~Copyable, Sendable {
         var ready: [RoomWaiter] = []
         var others: [RoomWaiter] = []
         for waiter in waitingForRoom {
-            if hasRoom(for: waiter.writer) || closed != nil { ready.append(waiter) } else { others.append(waiter) }
+            if closed != nil || isWorthTrying(for: waiter.writer) {
+                ready.append(waiter)
+            } else {
+                others.append(waiter)
+            }
         }
         waitingForRoom = others
         return ready

@@ -37,6 +37,8 @@ struct Establishment: Sendable {
         // The system's own two hours are too long for a statement whose server vanished.
         options.keepalive = SocketOptions.Keepalive(idle: .seconds(60), interval: .seconds(10), count: 6)
         options.tcpUserTimeout = configuration.tcpUserTimeout
+        options.sendBufferSize = configuration.socketBufferBytes
+        options.receiveBufferSize = configuration.socketBufferBytes
         let socket = try await Connector.connect(to: endpoint, options: options, deadline: deadline, loop: loop)
         let channel = ByteChannel(socket)
         do {

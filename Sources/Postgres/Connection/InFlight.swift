@@ -36,6 +36,8 @@ struct InFlight: Sendable {
         case none
         case flight(Flight)
         case stream(RowStream)
+        /// The reset of a pooled session, ahead of its next user's first request.
+        case reset
     }
 }
 

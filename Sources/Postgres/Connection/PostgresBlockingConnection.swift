@@ -103,7 +103,15 @@ public final class PostgresBlockingConnection: Sendable {
 
     /// As ``PostgresConnection/run(_:)``.
     public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
-        PostgresPipeline.Results(replies: try core.runBlocking(pipeline.items, pipeline.sync))
+        switch pipeline.sync {
+        case .isolated: PostgresPipeline.Results(replies: try core.runBlocking(pipeline.items, .isolated))
+        case .atomic: PostgresPipeline.Results(replies: try core.runBlocking(pipeline.items, .atomic))
+        case .savepoints:
+            PostgresPipeline.Results(
+                replies: try runTransaction(
+                    pipeline, PostgresTransaction.Isolation.serverDefault.begin(readOnly: false, deferrable: false)
+                ).replies)
+        }
     }
 
     /// As ``PostgresConnection/script(_:)``.

@@ -57,6 +57,8 @@ public struct PostgresConfiguration: Sendable, Hashable {
     private var notices: NoticeHandler?
     /// Further run-time parameters for the start of the session, such as `search_path`.
     public var parameters: [String: String]
+    /// The socket's send and receive buffers, for tests that fill them; nil leaves them to the system.
+    var socketBufferBytes: Int?
 
     /// What is not a parameter here has its default, and can be set afterwards.
     public init(

@@ -30,7 +30,7 @@ extension PostgresConnection {
     /// infer) are sent once more, if nothing of them ran and no transaction is open; an atomic pipeline as a whole, if it committed
     /// nothing on its way.
     public func run(_ pipeline: PostgresPipeline) async throws(PostgresError) -> PostgresPipeline.Results {
-        PostgresPipeline.Results(replies: try await core.run(pipeline.items, pipeline.sync))
+        PostgresPipeline.Results(replies: try await core.run(pipeline, connection: self))
     }
 
     /// Runs several statements separated by semicolons by the simple query protocol (manual, "Simple Query"); without BEGIN they are

@@ -33,7 +33,8 @@ public final class PostgresConnection: PostgresExecutor {
         PostgresConnection(core: try await Establishment(configuration, loop: .shared).connect())
     }
 
-    /// Closes. Every statement that is still waiting fails with `connectionClosed`, and its outcome says whether it had been sent.
+    /// Closes, and sends Terminate as far as that is possible without waiting. Every statement that is still waiting fails with
+    /// `connectionClosed`, and its outcome says whether it had been sent.
     public func close() { core.close() }
 
     /// Whether it is of no use any more: closed by `close()`, or broken.

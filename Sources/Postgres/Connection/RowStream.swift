@@ -2,7 +2,7 @@ import PostgresProtocol
 import PostgresTransport
 import Synchronization
 
-/// The rows of one statement on their way to a consumer that reads at its own speed.
+/// The rows of one statement, or what a COPY copies out, on their way to a consumer that reads at its own speed.
 ///
 /// Nobody reads the socket while `limit` bytes wait for the consumer and no other request is in flight: so a slow consumer
 /// holds the server back through the socket's buffer. The consumer itself is the reader when it wants more and nobody else
@@ -25,6 +25,10 @@ final class RowStream: @unchecked Sendable {
     var consumer = InFlight.Waiter.unclaimed
     /// How the statement ended; its rows were delivered apart.
     var end: Reply?
+    /// What the server answered to a COPY.
+    var copy: CopyResponse?
+    /// CopyDone or CopyFail was written.
+    var hasEndedCopy = false
 
     init(bound: Int) { self.bound = bound }
 
@@ -159,10 +163,17 @@ extension ConnectionCore {
     }
 
     nonisolated(nonsending) func nextBlock(_ stream: RowStream) async throws(PostgresError) -> RowCursor? {
+        guard let (chunk, columns) = try await nextChunk(stream) else { return nil }
+        return RowCursor(chunk, columns)
+    }
+
+    nonisolated(nonsending) func nextChunk(
+        _ stream: RowStream
+    ) async throws(PostgresError) -> (RowChunk, PostgresColumns)? {
         while true {
             if Task.isCancelled { throw .cancelled(.unknown) }
             switch try advance(stream) {
-            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
             case .read: continue
             case .wait: await waitForRows(stream)
@@ -171,9 +182,14 @@ extension ConnectionCore {
     }
 
     func nextBlockBlocking(_ stream: RowStream) throws(PostgresError) -> RowCursor? {
+        guard let (chunk, columns) = try nextChunkBlocking(stream) else { return nil }
+        return RowCursor(chunk, columns)
+    }
+
+    func nextChunkBlocking(_ stream: RowStream) throws(PostgresError) -> (RowChunk, PostgresColumns)? {
         while true {
             switch try step(stream, mayRead: true) {
-            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
             case .read: _ = readForStream(until: .unbounded)
             case .wait: waitForRowsBlocking(stream)
@@ -186,7 +202,8 @@ extension ConnectionCore {
         let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
         defer { if permit { PollPermit.giveBack() } }
         let step = try step(stream, mayRead: permit)
-        if case .read = step { _ = readForStream(until: .poll) }
+        // A poll in vain is not repeated: a silent server must not sit in a thread of the pool.
+        if case .read = step, !readForStream(until: .poll) { return try self.step(stream, mayRead: false) }
         return step
     }
 

@@ -19,8 +19,7 @@ extension ConnectionCore {
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
-            if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: writer) else { return .noRoom }
+            guard state.hasRoom(for: writer), state.closed == nil else { return try refuse(&state, writer) }
             if let problem = state.problem(of: query) { throw problem }
             let offset = state.encodedBytes
             let start = state.pending.count

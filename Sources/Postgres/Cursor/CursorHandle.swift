@@ -138,7 +138,7 @@ final class CursorHandle: Sendable {
                     try core.beginEnd(source, failed: failed, blocking: false)
                 }.error
             } catch {
-                return error
+                return source.needsEnd(after: error) ? error : nil
             }
         }.value
     }
@@ -165,6 +165,11 @@ extension CursorHandle.Source {
         case .portal, .leasedPortal(_, _, commits: false): !failed
         case .leasedPortal, .held: true
         }
+    }
+
+    /// A transaction that has ended took its portals with it.
+    func needsEnd(after error: PostgresError) -> Bool {
+        if case .portal = self { error.code != .transactionEnded } else { true }
     }
 }
 

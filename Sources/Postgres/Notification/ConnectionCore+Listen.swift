@@ -51,8 +51,7 @@ extension ConnectionCore {
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
-            if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: nil) else { return .noRoom }
+            guard state.hasRoom(for: nil), state.closed == nil else { return try refuse(&state, nil) }
             var entry = try ConnectionCore.encode(queries, &state)
             if case .flight(let encoded) = entry.collector { flight = encoded }
             entry.waiter = .unclaimed
@@ -105,7 +104,6 @@ extension ConnectionCore {
     /// soon as whoever has the connection for itself is done.
     func endListening(_ listener: Listener) {
         let begun = state.withLock { state -> Begun? in
-            // It may have ended with the session's state, or may never have begun.
             state.listeners.remove(listener)
             return beginUnlistening(listener.channels, &state, .abandoned)
         }
@@ -136,11 +134,6 @@ extension ConnectionCore {
         else { return nil }
         entry.waiter = waiter
         return enqueue(&state, entry, mayRead: false, blocking: false, onLoop: loop.isCurrent)
-    }
-
-    /// The session forgot its channels, as by `DISCARD ALL`: a listener that waited on would wait in vain.
-    func endListeners(_ reason: PostgresError) {
-        for waiter in state.withLock({ $0.listeners.end(reason) }) { resume(waiter, Reply()) }
     }
 
     // MARK: Notifications

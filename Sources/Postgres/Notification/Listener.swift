@@ -20,13 +20,11 @@ final class Listener: @unchecked Sendable {
     /// - Returns: who is to be woken.
     func add(_ notification: PostgresNotification) -> InFlight.Waiter {
         guard error == nil else { return .unclaimed }
-        guard waiting.count &- first < limit else { return end(.notificationsLost(limit)) }
-        waiting.append(notification)
-        return takeConsumer()
-    }
-
-    func end(_ reason: PostgresError) -> InFlight.Waiter {
-        if error == nil { error = reason }
+        if waiting.count &- first < limit {
+            waiting.append(notification)
+        } else {
+            error = .notificationsLost(limit)
+        }
         return takeConsumer()
     }
 
@@ -81,12 +79,6 @@ struct Listeners: Sendable {
     /// Everybody who waits.
     func takeConsumers() -> [InFlight.Waiter] {
         byChannel.values.joined().map { $0.takeConsumer() }
-    }
-
-    /// Ends them all, and forgets them.
-    mutating func end(_ reason: PostgresError) -> [InFlight.Waiter] {
-        defer { byChannel = [:] }
-        return byChannel.values.joined().map { $0.end(reason) }
     }
 }
 

@@ -6,12 +6,6 @@ public struct PostgresNotification: Sendable, Hashable {
     public let payload: String
     /// The server's process of the connection that sent it, as `pg_stat_activity.pid` has it: so one's own can be told apart.
     public let backendProcessID: Int32
-
-    init(channel: String, payload: String, backendProcessID: Int32) {
-        self.channel = channel
-        self.payload = payload
-        self.backendProcessID = backendProcessID
-    }
 }
 
 /// The notifications of some channels, from ``PostgresConnection/listen(to:bufferingUpTo:)-(String...,_)``.

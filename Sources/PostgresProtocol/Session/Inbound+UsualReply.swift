@@ -41,7 +41,6 @@ extension Inbound {
             block = emptyBlock()
         }
         if let columns { block?.setColumns(columns) }
-        lastStatus = status
         messages &+= rows &+ 3
         buffer.consume(offset &+ Int(tagLength) &+ 7)
         phase = .idle

@@ -23,6 +23,8 @@ package struct Inbound: ~Copyable, Sendable {
         case finished
         /// COPY FROM STDIN was begun and nobody asked for it: send CopyFail, and Sync if the request was an extended one.
         case refuseCopy(resync: Bool)
+        /// The COPY that was asked for has begun; what comes out of it is told by `rows`.
+        case copyBegan(CopyResponse)
         case notice(ServerReport)
         case notification(NotificationResponse)
         case parameter(ParameterStatus)
@@ -41,6 +43,14 @@ package struct Inbound: ~Copyable, Sendable {
         case skipping
         case simple
         case simpleRows
+        /// A COPY was sent; CopyInResponse or CopyOutResponse comes.
+        case copyRequested
+        case copyingIn
+        case copyingOut
+        /// Behind CopyDone.
+        case copied
+        /// Behind the CommandComplete of a COPY.
+        case copyEnding
     }
 
     package var buffer: ReceiveBuffer
@@ -49,22 +59,23 @@ package struct Inbound: ~Copyable, Sendable {
     package var messageCount: Int { mutating get { messages } }
     var messages = 0
 
-    /// What the last ReadyForQuery said of the session. (A mutating getter, as `messageCount`.)
-    package var transactionStatus: TransactionStatus { mutating get { lastStatus } }
-    var lastStatus = TransactionStatus.idle
-
     /// The last thing the server said before it closes the connection.
     package private(set) var farewell: ServerReport?
+
+    /// Whether it said that. (Mutating, as `messageCount`.)
+    package var hasFarewell: Bool { mutating get { farewell != nil } }
 
     var phase = Phase.idle
     package private(set) var request = Request(Request.Parts(rawValue: 0))
     var columnCount = 0
     private var closesLeft = 0
-    private var discardsRows = false
+    var discardsRows = false
     /// An error came in the current group, and its ReadyForQuery did not.
     var groupFailed = false
     private var parameterTypes: [UInt32] = []
-    private var result = StatementResult()
+    var result = StatementResult()
+    /// Where a COPY TO STDOUT in binary format stands.
+    var copyPosition = CopyPosition.beforeHeader
     /// The block of the last reply; filled again if nobody holds it any more.
     var spare: RowChunk?
 
@@ -87,7 +98,8 @@ package struct Inbound: ~Copyable, Sendable {
         closesLeft = request.closes
         discardsRows = false
         if request.parts.contains(.simple) {
-            phase = .simple
+            phase = request.parts.isDisjoint(with: [.copiesIn, .copiesOut]) ? .simple : .copyRequested
+            copyPosition = .beforeHeader
         } else {
             phase = .closing
             columnCount = request.statement?.description?.columnCount ?? 0
@@ -166,6 +178,11 @@ package struct Inbound: ~Copyable, Sendable {
                 if case .needsBytes = event { continue }
                 return event
             }
+            if phase == .copyingOut, tag == BackendMessage.Tag.copyData {
+                guard try readCopyData() else { return .needsBytes }
+                if result.firstChunk != nil { return .rows }
+                continue
+            }
             let size = try MessageFramer.judge(tag: tag, length: length, limits: limits)
             guard available >= size else {
                 // What cannot be legal is not waited for, nor kept.
@@ -211,7 +228,6 @@ package struct Inbound: ~Copyable, Sendable {
                 return nil
             }
             result.status = status
-            lastStatus = status
             groupFailed = false
             buffer.consume(6)
             messages &+= 1
@@ -224,7 +240,7 @@ package struct Inbound: ~Copyable, Sendable {
     private func mayCome(_ tag: UInt8) -> Bool {
         switch UnicodeScalar(tag) {
         case "N", "A", "S", "E": return true
-        case "Z": return phase == .syncing || phase == .skipping || phase == .simple
+        case "Z": return phase == .syncing || phase == .skipping || phase == .simple || phase == .copyEnding
         case "3": return phase == .closing
         case "1": return phase == .parsing
         case "t": return phase == .describingParameters
@@ -232,10 +248,12 @@ package struct Inbound: ~Copyable, Sendable {
         case "T": return phase == .describingRows || phase == .simple
         case "2": return phase == .binding
         case "D": return phase == .rows || phase == .simpleRows
-        case "C": return phase == .rows || phase == .simple || phase == .simpleRows
+        case "C":
+            return phase == .rows || phase == .simple || phase == .simpleRows || phase == .copyingIn || phase == .copied
         case "I": return phase == .rows || phase == .simple
         case "s": return phase == .rows && request.parts.contains(.limited)
-        case "G", "H", "d", "c": return phase == .rows || phase == .simple
+        case "G", "H": return phase == .rows || phase == .simple || phase == .copyRequested
+        case "d", "c": return phase == .rows || phase == .simple || phase == .copyingOut
         default: return false
         }
     }
@@ -258,7 +276,6 @@ package struct Inbound: ~Copyable, Sendable {
         let status = try TransactionStatus(&reader)
         try reader.finish()
         result.status = status
-        lastStatus = status
         groupFailed = false
         return finish()
     }
@@ -285,7 +302,8 @@ package struct Inbound: ~Copyable, Sendable {
             return executed()
         case (.rows, .emptyQueryResponse): return executed()
         case (.rows, .portalSuspended) where request.parts.contains(.limited): return executed()
-        case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery):
+        case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery),
+            (.copyEnding, .readyForQuery):
             return try readReady(tag, body)
         case (.simple, .rowDescription(let description)):
             result.description = StatementDescription(parameterTypes: [], rowDescription: description)
@@ -303,6 +321,17 @@ package struct Inbound: ~Copyable, Sendable {
         case (.rows, .copyData), (.simple, .copyData), (.rows, .copyDone), (.simple, .copyDone):
             // The data of a COPY TO STDOUT that nobody asked for: read and thrown away.
             guard case .copy = result.failure else { throw unexpected(tag) }
+        case (.copyRequested, .copyInResponse(let response)) where request.parts.contains(.copiesIn):
+            phase = .copyingIn
+            return .copyBegan(response)
+        case (.copyRequested, .copyOutResponse(let response)) where request.parts.contains(.copiesOut):
+            try beginCopyOut(response)
+            return .copyBegan(response)
+        case (.copyingOut, .copyDone):
+            try finishCopyOut()
+        case (.copyingIn, .commandComplete), (.copied, .commandComplete):
+            try readTag(body)
+            phase = .copyEnding
         default: throw unexpected(tag)
         }
         return nil
@@ -321,8 +350,8 @@ package struct Inbound: ~Copyable, Sendable {
             result.failure = .rejected(report)
             result.failedBeforeRunning = phase != .rows && phase != .syncing
         }
-        if phase == .simple || phase == .simpleRows {
-            phase = .simple
+        if request.parts.contains(.simple) {
+            phase = request.parts.isDisjoint(with: [.copiesIn, .copiesOut]) ? .simple : .skipping
             return nil
         }
         groupFailed = true
@@ -443,5 +472,5 @@ package struct Inbound: ~Copyable, Sendable {
         return chunk
     }
 
-    private func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag, while: "\(phase)") }
+    func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag, while: "\(phase)") }
 }

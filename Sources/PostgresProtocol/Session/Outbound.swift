@@ -125,6 +125,29 @@ package struct Outbound: ~Copyable, Sendable {
         return Request(.simple)
     }
 
+    /// A simple Query that is one COPY; `direction` is `copiesIn` or `copiesOut`.
+    package mutating func copy(
+        _ sql: String, _ direction: Request.Parts, into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        try writer.query(sql)
+        messageCount &+= 1
+        return Request(direction.union(.simple))
+    }
+
+    /// A piece of a COPY FROM STDIN.
+    package mutating func copyData(
+        _ bytes: UnsafeRawBufferPointer, into writer: inout ByteWriter
+    ) throws(EncodingError) {
+        try writer.copyData(bytes)
+        messageCount &+= 1
+    }
+
+    /// The end of a COPY FROM STDIN: CopyDone, or CopyFail with a reason.
+    package mutating func endCopy(failing reason: String?, into writer: inout ByteWriter) throws(EncodingError) {
+        if let reason { try writer.copyFail(reason: reason) } else { writer.copyDone() }
+        messageCount &+= 1
+    }
+
     /// A Sync of its own: the end of an atomic group, or a sign of life.
     package mutating func sync(into writer: inout ByteWriter) -> Request {
         writer.sync()

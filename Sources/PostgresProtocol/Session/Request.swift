@@ -1,5 +1,8 @@
 /// One thing asked of the server, as far as it decides which replies are legal.
 ///
+/// A COPY is a simple Query of that one statement: it needs no Sync, which a server that copies in would ignore, and whatever
+/// goes wrong there is exactly one ReadyForQuery.
+///
 /// An extended request is answered by, in this order:
 /// CloseComplete (`closes` times), ParseComplete (`parses`), ParameterDescription and RowDescription or NoData (`describes`),
 /// BindComplete (`executes`), the rows up to CommandComplete, EmptyQueryResponse or, if not all rows were asked for (`limited`),
@@ -17,7 +20,11 @@ package struct Request: Sendable {
         @inlinable package static var simple: Parts { Parts(rawValue: 16) }
         /// Rows are handed over as they come, not collected.
         @inlinable package static var streams: Parts { Parts(rawValue: 32) }
-
+        /// With `simple`: one COPY FROM STDIN, answered by CopyInResponse, CommandComplete and ReadyForQuery.
+        @inlinable package static var copiesIn: Parts { Parts(rawValue: 64) }
+        /// With `simple`: one COPY TO STDOUT, answered by CopyOutResponse, any number of CopyData, CopyDone, CommandComplete and
+        /// ReadyForQuery. With `streams` it is in binary format and handed over as rows; without, as bytes.
+        @inlinable package static var copiesOut: Parts { Parts(rawValue: 128) }
         /// So many rows at most, from a portal with a name; without `executes` it was bound by an earlier request.
         @inlinable package static var limited: Parts { Parts(rawValue: 256) }
 

@@ -68,14 +68,6 @@ public struct RequestQueue<Element>: ~Copyable {
         return body(&slots[number & mask])
     }
 
-    /// Takes back the newest element, whose message could not be written.
-    @inlinable
-    public mutating func removeLast() {
-        guard head != tail else { return }
-        tail &-= 1
-        (slots + (tail & mask)).deinitialize(count: 1)
-    }
-
     @usableFromInline
     mutating func grow() {
         let size = mask &+ 1

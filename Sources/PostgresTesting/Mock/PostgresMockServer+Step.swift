@@ -14,6 +14,7 @@ extension PostgresMockServer {
             case close
             case reset
             case expectClose
+            case startTLS(PostgresTestCertificate)
             case serve(@Sendable ([FrontendMessage]) -> [Step])
             case group([Step])
         }
@@ -84,6 +85,12 @@ extension PostgresMockServer.Step {
     /// Answers SSLRequest: `N` to go on in the clear, `S` for TLS, `E` for an error; `extra` comes in the same piece.
     public static func answerSSLRequest(_ answer: Character, extra: [UInt8] = []) -> Self {
         .steps([.expect(.sslRequest), .send(bytes: [answer.asciiValue ?? 0] + extra)])
+    }
+
+    /// Agrees to SSLRequest, and does the handshake. From then on all is encrypted: each `send` begins a TLS record, and is one as
+    /// far as 16 KiB go; `split` sizes are those of the ciphertext; and a client must say with close_notify that it closes.
+    package static func acceptTLS(_ certificate: PostgresTestCertificate) -> Self {
+        .steps([.answerSSLRequest("S"), Self(action: .startTLS(certificate))])
     }
 
     /// A whole start-up that asks for no proof: StartupMessage, then everything up to ReadyForQuery.

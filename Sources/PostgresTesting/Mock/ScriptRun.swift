@@ -9,6 +9,7 @@ struct ScriptRun: ~Copyable {
     private var buffer: [UInt8] = []
     private var taken = 0
     private var isStarted = false
+    private var tls: MockTLS?
     /// Which step it is, for failures.
     private var position = "the start"
 
@@ -54,7 +55,7 @@ struct ScriptRun: ~Copyable {
             taken += bytes.count
         case .receive(let last):
             while try take(last.rawValue).kind != last {}
-        case .send(let bytes): try send(bytes[...])
+        case .send(let bytes): try send(bytes)
         case .sendSplit(let bytes, let sizes): try send(bytes, split: sizes)
         case .delay(let duration):
             // The stop descriptor is readable exactly when the server stops.
@@ -70,6 +71,7 @@ struct ScriptRun: ~Copyable {
         case .expectClose:
             try expectClose()
             end()
+        case .startTLS(let certificate): try startTLS(certificate)
         case .serve(let answer): try serve(answer, here)
         case .group(let steps): try run(steps, within: "\(here).")
         }
@@ -102,12 +104,39 @@ struct ScriptRun: ~Copyable {
         try wait(descriptor, what)
         var chunk = [UInt8](repeating: 0, count: 65536)
         let count = recv(descriptor, &chunk, chunk.count, 0)
-        guard count > 0 else { return false }
-        server.record(chunk[..<count], connection: number)
+        guard count > 0 else {
+            if let tls, !tls.isClosedByPeer { throw fail("the client closed the connection without close_notify") }
+            return false
+        }
+        var plain = chunk[..<count]
+        if let tls { plain = try decrypt(plain, tls) }
+        server.record(plain, connection: number)
         buffer.removeFirst(taken)
         taken = 0
-        buffer += chunk[..<count]
+        buffer += plain
         return true
+    }
+
+    /// - Returns: what was decrypted, after the answers of the handshake were sent.
+    private mutating func decrypt(_ ciphertext: ArraySlice<UInt8>, _ tls: MockTLS) throws(Ended) -> ArraySlice<UInt8> {
+        let plain: [UInt8]
+        do throws(PostgresMockServer.Failure) {
+            plain = try tls.decrypt(ciphertext)
+        } catch {
+            throw fail(error.message)
+        }
+        try transmit(tls.takeOutput()[...])
+        return plain[...]
+    }
+
+    private mutating func startTLS(_ certificate: PostgresTestCertificate) throws(Ended) {
+        guard rest.isEmpty else { throw fail("\(rest.count) bytes came before the handshake") }
+        do throws(PostgresMockServer.Failure) {
+            tls = try MockTLS(certificate)
+        } catch {
+            throw fail(error.message)
+        }
+        while let tls, !tls.isConnected { try read("a TLS handshake") }
     }
 
     private var rest: ArraySlice<UInt8> { buffer[taken...] }
@@ -168,7 +197,19 @@ struct ScriptRun: ~Copyable {
 
     // MARK: Sending
 
-    private func send(_ bytes: ArraySlice<UInt8>) throws(Ended) {
+    private func send(_ bytes: [UInt8]) throws(Ended) { try transmit(try encrypted(bytes)[...]) }
+
+    private func encrypted(_ bytes: [UInt8]) throws(Ended) -> [UInt8] {
+        guard let tls else { return bytes }
+        do throws(PostgresMockServer.Failure) {
+            return try tls.encrypt(bytes)
+        } catch {
+            throw fail(error.message)
+        }
+    }
+
+    /// Sends bytes as they are.
+    private func transmit(_ bytes: ArraySlice<UInt8>) throws(Ended) {
         var rest = bytes
         let deadline = ContinuousClock.now + server.timeout
         while !rest.isEmpty {
@@ -190,12 +231,12 @@ struct ScriptRun: ~Copyable {
     }
 
     private func send(_ bytes: [UInt8], split sizes: [Int]) throws(Ended) {
-        var rest = bytes[...]
+        var rest = try encrypted(bytes)[...]
         var index = 0
         while !rest.isEmpty {
             let size = sizes.isEmpty ? rest.count : max(1, sizes[min(index, sizes.count - 1)])
             index += 1
-            try send(rest.prefix(size))
+            try transmit(rest.prefix(size))
             rest = rest.dropFirst(size)
         }
     }

@@ -10,9 +10,6 @@ struct RequestQueueTests {
             if Bool.random(using: &random) || model.isEmpty {
                 model.append((queue.nextNumber, step))
                 queue.append(step)
-            } else if Int.random(in: 0..<10, using: &random) == 0 {
-                queue.removeLast()
-                model.removeLast()
             } else {
                 let first = queue.first
                 let popped = queue.popFirst()
@@ -43,7 +40,6 @@ struct RequestQueueTests {
 
     @Test func `an empty queue gives nothing`() {
         var queue = RequestQueue<Int>()
-        queue.removeLast()
         let popped = queue.popFirst()
         let first = queue.first
         #expect(popped == nil && first == nil)

@@ -178,7 +178,7 @@ struct InboundTests {
             [.errorResponse("42601"), .errorResponse("57P01", severity: "FATAL")], []),
     ]
 
-    @Test(arguments: dialogues)
+    @Test(arguments: dialogues + copyDialogues)
     func `a dialogue gives the same events however its bytes arrive`(dialogue: Dialogue) throws {
         for sizes in [[Int.max], [1], [2], [3, 1, 4], [5], [6], [7, 64]] {
             let events = try SessionTranscript.events(dialogue.requests, dialogue.messages, split: sizes)
@@ -186,7 +186,7 @@ struct InboundTests {
         }
     }
 
-    @Test(arguments: dialogues)
+    @Test(arguments: dialogues + copyDialogues)
     func `a dialogue cut at random gives the same events`(dialogue: Dialogue) throws {
         var random = SeededGenerator(seed: 7)
         for _ in 0..<20 {
@@ -256,7 +256,7 @@ struct InboundTests {
         .parseComplete, .portalSuspended, .readyForQuery(), .rowDescription([.int4]),
     ]
 
-    @Test(arguments: positions)
+    @Test(arguments: positions + copyPositions)
     func `every message is legal or breaks the protocol`(position: Position) throws {
         for sample in Self.samples {
             let isLegal = position.legal.utf8.contains(sample.bytes[0])
@@ -275,7 +275,7 @@ struct InboundTests {
         }
     }
 
-    @Test(arguments: positions)
+    @Test(arguments: positions + copyPositions)
     func `a type that no server sends, or a length that none has, is refused by the header`(position: Position) throws {
         for header in [
             Message(type: "?", length: 100), Message(type: "D", length: 3), Message(type: "Z", length: 30_001),
@@ -339,7 +339,9 @@ struct InboundTests {
             for _ in 0..<Int.random(in: 0...3, using: &random) {
                 bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
             }
-            let requests: [Request] = [.first(closes: 1), .first(sync: false), .sync, .script, .sync]
+            let requests: [Request] = [
+                .first(closes: 1), .first(sync: false), .sync, .copyOut, .copyRows, .copyIn, .script, .sync,
+            ]
             // The same end, whole and byte by byte.
             var ends: [String] = []
             for size in [bytes.count, 1] {

@@ -158,6 +158,23 @@ struct OutboundTests {
         #expect(request.parts == .simple)
     }
 
+    @Test func `a COPY is a Query, CopyData and one end`() throws {
+        var outbound = Outbound(statementCacheCapacity: 4)
+        var writer = ByteWriter(capacity: 64)
+        let request = try outbound.copy("COPY t FROM STDIN", .copiesIn, into: &writer)
+        #expect(request.parts == [.simple, .copiesIn])
+        try [UInt8](repeating: 1, count: 9).span.bytes.withUnsafeBytes { bytes throws(EncodingError) in
+            try outbound.copyData(bytes, into: &writer)
+        }
+        try outbound.endCopy(failing: nil, into: &writer)
+        try outbound.endCopy(failing: "no", into: &writer)
+        #expect(messages(writer).map(\.kind) == [.query, .copyData, .copyDone, .copyFail])
+        #expect(outbound.messageCount == 4)
+        let before = writer.count
+        #expect(throws: EncodingError.self) { try outbound.copy("COPY\0", .copiesIn, into: &writer) }
+        #expect(writer.count == before)
+    }
+
     @Test func `a COPY is refused by CopyFail, with a Sync where the first was lost`() throws {
         var outbound = Outbound(statementCacheCapacity: 1)
         var writer = ByteWriter()

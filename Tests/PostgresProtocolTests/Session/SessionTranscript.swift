@@ -17,6 +17,8 @@ struct SessionTranscript: ~Copyable {
     /// Whether whole usual replies are taken in one step, as a connection does.
     private let takesUsualReplies: Bool
     private(set) var usualReplies = 0
+    /// The bytes of all blocks of rows.
+    private(set) var streamed: [UInt8] = []
 
     init(
         _ requests: [Request], limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true),
@@ -66,7 +68,9 @@ struct SessionTranscript: ~Copyable {
                 }
             case .rows:
                 // How rows are cut into blocks depends on how they arrive.
-                streamedRows += inbound.takeRows()?.rowCount ?? 0
+                let chunk = inbound.takeRows()
+                streamedRows += chunk?.rowCount ?? 0
+                if let chunk { streamed += UnsafeRawBufferPointer(start: chunk.base, count: chunk.byteCount) }
             case .statementFinished: finish("statement")
             case .finished:
                 let endsGroup = !inbound.request.parts.isDisjoint(with: [.syncs, .simple])
@@ -74,6 +78,8 @@ struct SessionTranscript: ~Copyable {
                 // The next request of a group begins with no message of its own.
                 if !endsGroup, let next = requests.popFirst() { inbound.begin(next) }
             case .refuseCopy(let resync): events.append("refuse copy, resync \(resync)")
+            case .copyBegan(let response):
+                events.append("copy of \(response.columnFormats.count) columns, \(response.format)")
             case .notice(let report): events.append("notice \(report.message)")
             case .notification(let notification): events.append("notification \(notification.channel)")
             case .parameter(let parameter): events.append("parameter \(parameter.name)")

@@ -22,13 +22,10 @@ struct MockListenTests {
         _ split: [Int], _ callersMayRead: Bool
     ) async throws {
         let listening = Gate()
-        try await withMock(
-            [
-                .answer(42), Self.answer, .wait(for: listening),
-                .send((0..<20).map { Self.notification($0) }, split: split),
-            ],
-            configure: { $0.callersMayRead = callersMayRead }
-        ) { db, _ in
+        let sent = (0..<20).map { Self.notification($0) }
+        let steps: [Step] = [.answer(42), Self.answer, .wait(for: listening), .send(sent, split: split)]
+        func configure(_ configuration: inout PostgresConfiguration) { configuration.callersMayRead = callersMayRead }
+        try await withMock(steps, configure: configure) { db, _ in
             try await expectNumber(42, db)
             var notifications = try await db.listen(to: "c").makeAsyncIterator()
             listening.open()

@@ -111,6 +111,27 @@ struct MockLostConnectionTests {
         await server.stop()
     }
 
+    @Test func `the end of a connection that nobody reads is seen at once, and reaches the next query`() async throws {
+        let isUnread = Gate()
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .answer(1), .wait(for: isUnread),
+            .send(.errorResponse("57P01", "terminating connection", severity: "FATAL")), .halfClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration())
+        try await expectNumber(1, db)
+        // As it is when a caller read its own reply.
+        db.core.state.withLock { state in
+            state.reader = .nobody
+            db.core.arm(&state)
+        }
+        isUnread.open()
+        await eventually { db.isClosed }
+        let error = await failure { try await db.number() }
+        #expect(error?.outcome == .notSent)
+        #expect(error?.code == .adminShutdown)
+        await server.stop()
+    }
+
     @Test func `an error that is not fatal and then the end is a lost connection`() async throws {
         let server = try PostgresMockServer(script: [
             .acceptTrust(), .expect(firstExecution), .send(.errorResponse("42601")), .close,
@@ -122,24 +143,29 @@ struct MockLostConnectionTests {
         try await server.finish()
     }
 
-    @Test func `of statements behind a full socket only those that were sent count as sent`() async throws {
-        // The server reads nothing, so that the buffers of both sides fill with the first statement.
+    /// The errors of two statements of which the first fills the socket, because the server reads nothing, and the second waits
+    /// behind it.
+    private func errorsBehindAFullSocket(
+        _ end: Step, _ body: (PostgresConnection, Gate) -> Void
+    ) async throws -> [PostgresError?] {
         let full = Gate()
-        let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: full), .reset])
+        let server = try PostgresMockServer(script: [.acceptTrust(), .wait(for: full), end])
         let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
         let text = String(repeating: "x", count: 32 << 20)
         let first = Task { try await db.execute("SELECT \(text)") }
         await eventually { db.core.state.withLock({ $0.wantsWrite }) }
         let second = Task { try await db.number() }
         await eventually { !(db.core.state.withLock({ $0.queue.count }) < 2) }
-        full.open()
-        let firstError = await failure { try await first.value }
-        let secondError = await failure { try await second.value }
-        #expect(firstError?.code == .connectionLost)
-        #expect(firstError?.outcome == .unknown)
-        #expect(secondError?.code == .connectionLost)
-        #expect(secondError?.outcome == .notSent)
-        try await server.finish()
+        body(db, full)
+        let errors = [await failure { try await first.value }, await failure { try await second.value }]
+        await server.stop()
+        return errors
+    }
+
+    @Test func `of statements behind a full socket only those that were sent count as sent`() async throws {
+        let errors = try await errorsBehindAFullSocket(.reset) { $1.open() }
+        #expect(errors.map { $0?.code } == [.connectionLost, .connectionLost])
+        #expect(errors.map { $0?.outcome } == [.unknown, .notSent])
     }
 
     // MARK: close()
@@ -187,6 +213,57 @@ struct MockLostConnectionTests {
         db.close()
         try await server.finish()
         #expect(openSockets(toPort: server.port) == 0)
+    }
+
+    @Test(arguments: [true, false])
+    func `close sends Terminate behind the statements in flight`(callersMayRead: Bool) async throws {
+        let received = Gate()
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .expect(nextExecution), .open(received), .expect(.terminate),
+            .expectClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = callersMayRead })
+        try await withThrowingTaskGroup(of: PostgresError?.self) { group in
+            for _ in 0..<2 { group.addTask { await failure { try await db.number() } } }
+            await received.opened()
+            db.close()
+            for try await error in group {
+                #expect(error?.code == .connectionClosed)
+                #expect(error?.outcome == .unknown)
+            }
+        }
+        try await server.finish()
+    }
+
+    @Test func `close sends what is pending, and Terminate behind it`() async throws {
+        let server = try PostgresMockServer(script: [
+            .acceptTrust(), .expect(firstExecution), .expect(nextExecution), .expect(.terminate), .expectClose,
+        ])
+        let db = try await PostgresConnection.connect(server.configuration { $0.callersMayRead = false })
+        // On the loop's own thread nothing is sent before the end of the turn, and close() comes before that.
+        let errors = try await Task(executorPreference: db.executor) {
+            var numbers: [Int] = []
+            for _ in 0..<2 {
+                let begun = try db.core.begin("SELECT 1 AS n", .text, .cached, as: nil, mayRead: false, blocking: false)
+                guard case .queued(let number, flush: false) = begun else { throw PostgresError.cancelled(.notSent) }
+                numbers.append(number)
+            }
+            db.close()
+            var errors: [PostgresError?] = []
+            for number in numbers { errors.append(await db.core.wait(for: number).error) }
+            return errors
+        }.value
+        for error in errors {
+            #expect(error?.code == .connectionClosed)
+            #expect(error?.outcome == .unknown)
+        }
+        try await server.finish()
+    }
+
+    @Test func `close with a full socket waits for nothing, and says what was not sent`() async throws {
+        let errors = try await errorsBehindAFullSocket(.expectClose) { db, _ in db.close() }
+        #expect(errors.map { $0?.code } == [.connectionClosed, .connectionClosed])
+        #expect(errors.map { $0?.outcome } == [.unknown, .notSent])
     }
 
     @Test func `a connection that is dropped closes its descriptor`() async throws {

@@ -31,6 +31,31 @@ struct MockStreamTests {
         }
     }
 
+    @Test func `a consumer whose server is silent holds no thread of the pool`() async throws {
+        let isSuspended = Gate()
+        let reply = Self.rows(1, bytes: 20)
+        let script: [Step] = [
+            .expect(firstExecution), .send(Array(reply.dropLast(2))), .wait(for: isSuspended),
+            .send(Array(reply.suffix(2))),
+        ]
+        try await withMock(script) { db, _ in
+            let consumer = Task {
+                var count = 0
+                for try await _ in try await db.stream(Self.query, as: String.self) { count += 1 }
+                return count
+            }
+            // It may poll for a moment, but then it suspends, although nothing comes.
+            await eventually {
+                db.core.state.withLock { state in
+                    if case .continuation = state.openStream?.consumer { true } else { false }
+                }
+            }
+            isSuspended.open()
+            let count = try await consumer.value
+            #expect(count == 1)
+        }
+    }
+
     @Test(arguments: [true, false], [10, 3000])
     func `leaving the loop early throws the rest away`(callersMayRead: Bool, count: Int) async throws {
         try await withMock([.expect(firstExecution), .send(Self.rows(count, bytes: 1000)), .answer(1)]) {

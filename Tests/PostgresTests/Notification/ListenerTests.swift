@@ -57,15 +57,6 @@ struct ListenerBufferTests {
         #expect(listeners.isEmpty)
     }
 
-    @Test func `the end of a session's state ends its listeners`() {
-        var listeners = Listeners()
-        let listener = Listener(channels: ["a", "b"], limit: 1)
-        listeners.add(listener)
-        _ = listeners.end(.cancelled(.notSent))
-        #expect(listeners.isEmpty)
-        #expect(listener.error?.code == .cancelled)
-    }
-
     @Test(
         arguments: [
             (1, .zero), (2, .milliseconds(100)), (3, .milliseconds(200)), (6, .milliseconds(1600)),
