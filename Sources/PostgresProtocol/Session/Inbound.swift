@@ -251,6 +251,7 @@ package struct Inbound: ~Copyable, Sendable {
         case "C":
             return phase == .rows || phase == .simple || phase == .simpleRows || phase == .copyingIn || phase == .copied
         case "I": return phase == .rows || phase == .simple
+        case "s": return phase == .rows && request.parts.contains(.limited)
         case "G", "H": return phase == .rows || phase == .simple || phase == .copyRequested
         case "d", "c": return phase == .rows || phase == .simple || phase == .copyingOut
         default: return false
@@ -300,6 +301,7 @@ package struct Inbound: ~Copyable, Sendable {
             try readTag(body)
             return executed()
         case (.rows, .emptyQueryResponse): return executed()
+        case (.rows, .portalSuspended) where request.parts.contains(.limited): return executed()
         case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery),
             (.copyEnding, .readyForQuery):
             return try readReady(tag, body)
@@ -373,10 +375,10 @@ package struct Inbound: ~Copyable, Sendable {
         }
     }
 
-    /// Binding is skipped by requests that execute nothing.
+    /// Binding is skipped by requests that execute nothing, or a portal that is there already.
     private mutating func enterBinding() {
         guard phase == .binding, !request.parts.contains(.executes) else { return }
-        phase = .syncing
+        phase = request.parts.contains(.limited) ? .rows : .syncing
     }
 
     private mutating func described(_ rows: RowDescription?) {
