@@ -150,6 +150,18 @@ struct MockCancellingTests {
         await server.stop()
     }
 
+    @Test func `a negative time is refused before anything is tried`() async throws {
+        for change in [
+            { (configuration: inout PostgresConfiguration) in configuration.queryTimeout = .seconds(-1) },
+            { (configuration: inout PostgresConfiguration) in configuration.cancelTimeout = .seconds(-1) },
+        ] {
+            var configuration = PostgresConfiguration(user: "mock")
+            change(&configuration)
+            let error = await failure { try await PostgresConnection.connect(configuration) }
+            #expect(error?.code == .invalidConfiguration)
+        }
+    }
+
     // MARK: Servers that do not answer
 
     @Test(arguments: [true, false])
@@ -311,22 +323,24 @@ struct MockCancellingTests {
                     ? [.send(.readyForQuery())] : [.send(Message.boundReply(rows: [[Int32(3).bytes]]))]
             },
         ]
-        try await Self.with([script]) { db, _ in
+        try await Self.with([script]) { db, server in
             try await expectNumber(1, db)
             let first = Task { try await db.number() }
             await eventually { db.core.state.withLock { $0.queue.count == 1 } }
-            // On the loop nothing leaves before the end of its turn.
+            // On the loop nothing leaves before the end of its turn, and jobs run in their order.
             let error = await Task(executorPreference: EventLoop.shared) {
                 let second = Task(executorPreference: EventLoop.shared) { await failure { try await db.number() } }
-                await Task.yield()
-                second.cancel()
+                Task(executorPreference: EventLoop.shared) { second.cancel() }
                 return await second.value
             }.value
             #expect(error?.code == .cancelled)
-            #expect(error?.outcome == .notSent || error?.outcome == .unknown)
+            #expect(error?.outcome == .notSent)
             gate.open()
             #expect(try await first.value == 2)
             try await expectNumber(3, db)
+            // In its place in the queue there is a Sync, and no numbers shift.
+            let kinds = server.messages().map(\.kind).drop { $0 == .startup }
+            #expect(Array(kinds) == firstExecution + nextExecution + [.sync] + nextExecution)
         }
     }
 
