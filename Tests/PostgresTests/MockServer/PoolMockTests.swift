@@ -126,7 +126,7 @@ struct PoolMockTests {
                 .expect(.query), .expectClose,
             ],
             [.answer(2), .expectClose],
-            options: Self.oneConnection { $0.cleanupTimeout = .milliseconds(50) }
+            options: Self.oneConnection { $0.cleanupTimeout = .seconds(1) }
         ) { client in
             try await expect(1, client)
             try await expect(2, client)
