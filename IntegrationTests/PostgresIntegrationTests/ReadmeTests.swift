@@ -2,6 +2,7 @@ import Foundation
 import Postgres
 import PostgresTesting
 import PostgresUpsert
+import Synchronization
 import TestTurns
 import Testing
 
@@ -45,6 +46,7 @@ struct ReadmeTests {
             CREATE TABLE users (id int8 PRIMARY KEY, name text UNIQUE, age int4 NOT NULL DEFAULT 30, mood mood);
             INSERT INTO users VALUES (1, 'Ada', 36, 'happy'), (2, 'Tim', 12, 'sad'), (3, 'Zoe', 50, NULL);
             CREATE TABLE page_stats (path text PRIMARY KEY, hits int8 NOT NULL, fetched_at timestamptz);
+            CREATE TABLE stock (item int8, left_over int8);
             CREATE TABLE visits (id int8 GENERATED ALWAYS AS IDENTITY, page text NOT NULL);
             """)
         db.close()
@@ -53,6 +55,10 @@ struct ReadmeTests {
 
     private final class Printed {
         var lines: [String] = []
+    }
+
+    private final class Heard: Sendable {
+        let payloads = Mutex<[String]>([])
     }
 
     @Test func queries() async throws {
@@ -156,6 +162,31 @@ struct ReadmeTests {
         #expect((db.statistics - beforePipeline).roundTrips == 1)
     }
 
+    @Test func transactions() async throws {
+        let db = try await PostgresConnection.connect(try await makeShop())
+        try await db.execute("INSERT INTO stock VALUES (7, 3)")
+        let item = 7
+        let page = "/buy"
+        let before = db.statistics
+
+        // README: transaction
+        let left = try await db.transaction(isolation: .serializable, retry: .upTo(5)) { tx in
+            let left = try await tx.query("SELECT left_over FROM stock WHERE item = \(item)", as: Int.self).one()
+            if left == 0 { throw OutOfStock() }  // rolls back, and arrives as itself
+            _ = try? await tx.transaction { nested in  // a savepoint
+                try await nested.execute("INSERT INTO visits (page) VALUES (\(page))")
+            }
+            try await tx.commit(with: "UPDATE stock SET left_over = left_over - 1 WHERE item = \(item)")
+            return left - 1
+        }
+        // README end
+
+        #expect(left == 2)
+        #expect((db.statistics - before).roundTrips == 3)
+        let stock = try await db.query("SELECT left_over FROM stock", as: Int.self).one()
+        #expect(stock == 2)
+    }
+
     @Test func streams() async throws {
         let db = try await PostgresConnection.connect(try await makeShop())
         var bytes = 0
@@ -169,6 +200,82 @@ struct ReadmeTests {
         // README end
 
         #expect(bytes == 18)
+    }
+
+    @Test func cursors() async throws {
+        let db = try await PostgresConnection.connect(try await makeShop())
+        try await db.execute("INSERT INTO visits (page) SELECT '/A' || i FROM generate_series(1, 1200) i")
+
+        // README: cursor
+        for try await (id, page) in try await db.cursor(
+            "SELECT id, page FROM visits", as: (Int, String).self, fetching: 500, withHold: true)
+        {
+            try await db.execute("UPDATE visits SET page = \(page.lowercased()) WHERE id = \(id)")
+        }
+        // README end
+
+        let changed = try await db.query("SELECT count(*) FROM visits WHERE page LIKE '/a%'", as: Int.self).one()
+        #expect(changed == 1200)
+    }
+
+    @Test func notifications() async throws {
+        let url = try await makeShop()
+        let db = try await PostgresConnection.connect(url)
+        let printed = Printed()
+        func print(_ items: Any...) { printed.lines.append(items.map { "\($0)" }.joined(separator: " ")) }
+
+        // README: listen
+        let notifications = try await db.listen(to: "jobs")
+        try await db.notify("jobs", payload: "42")
+        for try await notification in notifications {
+            print(notification.channel, notification.payload)
+            if notification.payload == "42" { break }
+        }
+        // README end
+
+        #expect(printed.lines == ["jobs 42"])
+
+        let configuration = try PostgresConfiguration(url: url)
+        let heard = Heard()
+        let task = Task {
+            @Sendable func run(_ payload: String) { heard.payloads.withLock { $0.append(payload) } }
+            @Sendable func catchUp() {}
+            // README: listener
+            for try await event in PostgresListener(configuration, channels: "jobs") {
+                switch event {
+                case .notification(let notification): run(notification.payload)
+                case .gap: catchUp()  // read from the tables what may have been missed
+                }
+            }
+            // README end
+        }
+        try await eventually("the listener hears it") {
+            try await db.notify("jobs", payload: "43")
+            return heard.payloads.withLock { $0.first } == "43"
+        }
+        task.cancel()
+        let end = await failure { try await task.value }
+        #expect(end?.code == .cancelled)
+    }
+
+    @Test func copies() async throws {
+        let db = try await PostgresConnection.connect(try await makeShop())
+        var bytes: [UInt8] = []
+        func archive(_ chunk: [UInt8]) { bytes += chunk }
+        let pages = ["/a", "/b", "/c"]
+
+        // README: copy
+        let people = [(4, "Eva", Int32(28)), (5, "Max", Int32(41))]
+        let copied = try await db.copy(into: "users", columns: ["id", "name", "age"], rows: people)
+        try await db.copy(into: "visits", columns: ["page"], format: .csv) { writer in
+            for page in pages { try await writer.write("\(page)\n") }
+        }
+        for try await chunk in try await db.copy(from: "users", format: .csv(header: true)) { archive(chunk) }
+        // README end
+
+        #expect(copied == 2)
+        #expect(String(decoding: bytes, as: UTF8.self).hasPrefix("id,name,age,mood\n1,Ada,36,happy\n"))
+        #expect(try await db.query("SELECT count(*) FROM visits", as: Int.self).one() == 3)
     }
 
     @Test func errors() async throws {

@@ -39,15 +39,42 @@ static const uint32_t postgres_EPOLLET = (uint32_t)EPOLLET;
 static const int postgres_EPOLL_CLOEXEC = (int)EPOLL_CLOEXEC;
 static const int postgres_EFD_FLAGS = (int)EFD_NONBLOCK | (int)EFD_CLOEXEC;
 
+// epoll_wait with a time in nanoseconds; -1 and ENOSYS before Linux 5.11.
+static inline int postgres_epoll_wait(int epoll, struct epoll_event *events, int capacity, int64_t nanoseconds) {
+#if defined(SYS_epoll_pwait2) && __SIZEOF_LONG__ == 8
+    struct timespec timeout = {(time_t)(nanoseconds / 1000000000), (long)(nanoseconds % 1000000000)};
+    return (int)syscall(SYS_epoll_pwait2, epoll, events, capacity, &timeout, (void *)0, 0);
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
 // ppoll is declared by <poll.h> only under _GNU_SOURCE, which Swift does not set.
 extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
+
+// The C library makes these calls points where pthread_cancel may end a thread, which in a process with threads costs two
+// locked instructions each. Nobody cancels the threads that wait here: the calls are made without. As in the C library, -1 and
+// errno for an error.
+static inline ssize_t postgres_send(int descriptor, const void *bytes, size_t count, int flags) {
+    return syscall(SYS_sendto, descriptor, bytes, count, flags, (void *)0, 0);
+}
+static inline ssize_t postgres_receive(int descriptor, void *buffer, size_t count, int flags) {
+    return syscall(SYS_recvfrom, descriptor, buffer, count, flags, (void *)0, (void *)0);
+}
 
 // Waits for one descriptor; a negative time waits without bound. Returns what was found, 0 if the time ran out, -1 for an error.
 static inline int postgres_poll(int descriptor, short events, int64_t nanoseconds) {
     struct pollfd entry = {descriptor, events, 0};
+#if defined(SYS_ppoll) && __SIZEOF_LONG__ == 8
     struct timespec timeout = {(time_t)(nanoseconds / 1000000000), (long)(nanoseconds % 1000000000)};
-    int count = ppoll(&entry, 1, nanoseconds < 0 ? 0 : &timeout, 0);
-    return count > 0 ? entry.revents : count;
+    long count = syscall(SYS_ppoll, &entry, 1, nanoseconds < 0 ? (void *)0 : &timeout, (void *)0, 0);
+#else
+    // To the next whole millisecond.
+    int64_t milliseconds = nanoseconds < 0 ? -1 : nanoseconds / 1000000 + (nanoseconds % 1000000 != 0);
+    int count = poll(&entry, 1, milliseconds > INT32_MAX ? INT32_MAX : (int)milliseconds);
+#endif
+    return count > 0 ? entry.revents : (int)count;
 }
 
 // The thread sanitizer's runtime, where it is linked in. It cannot see into the system's locks: these tell it of them.

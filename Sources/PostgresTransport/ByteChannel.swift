@@ -69,6 +69,15 @@ package final class ByteChannel: @unchecked Sendable {
         return socket.waitReadable(microseconds: microseconds)
     }
 
+    /// Waits without bound, on a thread that may; counted. At once if bytes may be at hand already.
+    ///
+    /// - Returns: false if a signal came in between.
+    package func waitReadable() -> Bool {
+        if mayHoldMore { return true }
+        waitCalls &+= 1
+        return socket.waitReadable()
+    }
+
     /// ``Socket/waitReadable(until:)``, counted. At once if bytes may be at hand already.
     package func waitReadable(until deadline: Deadline) -> Bool {
         if mayHoldMore { return true }

@@ -21,13 +21,19 @@ package struct Interest: OptionSet, Sendable {
     static let once = Interest(rawValue: 4)
 }
 
-/// Both methods are called on the loop's thread.
+/// All methods are called on the loop's thread.
 package protocol EventHandler: AnyObject, Sendable {
     /// May come late: after the interest was changed by another thread, or (``Readiness/hangup`` only, once) while it is
     /// empty. The handler checks its own state.
     func ready(_ readiness: Readiness)
     /// What ``EventLoop/scheduleTurn(_:)`` asked for.
     func turn()
+    /// The pause that ``EventLoop/pause(_:)`` asked for is over.
+    func pauseOver()
+}
+
+extension EventHandler {
+    package func pauseOver() {}
 }
 
 /// Names one registration of one descriptor; never used again for another.

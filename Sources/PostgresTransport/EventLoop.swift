@@ -9,9 +9,10 @@ import Synchronization
 /// appended to one connection leaves in one write; run due timers; sleep. Other threads queue under one lock, and write
 /// the eventfd only if `phase` says that the loop sleeps; the loop sets that under the same lock, after seeing the queues
 /// empty, so that no wake-up is lost. What the loop's own thread enqueues goes into `localJobs` and `localTurns`, without a
-/// lock.
+/// lock. A handler whose descriptor brings little at a time, but much of it, can ask for a pause, after which there is more to
+/// read at once: all who ask share one short wait, in which everything else is served as ever.
 ///
-/// Safe to share: `localJobs`, `localTurns` and `dueTimers` are touched by the loop's thread only; all else is a constant,
+/// Safe to share: `localJobs`, `localTurns`, `dueTimers` and the pause are touched by the loop's thread only; all else is a constant,
 /// an atomic, or behind a lock.
 package final class EventLoop: @unchecked Sendable {
     /// The loop of the process. It starts with its first use, and is never stopped.
@@ -55,6 +56,8 @@ package final class EventLoop: @unchecked Sendable {
     }
 
     private static let jobBudget = 256
+    /// How long a pause is meant to be; the system adds up to 50 microseconds (its timer slack).
+    private static let pauseNanoseconds: UInt64 = 60_000
 
     private let poller = Poller()
     private let shared = Lock(Shared())
@@ -66,6 +69,8 @@ package final class EventLoop: @unchecked Sendable {
     @exclusivity(unchecked) private var localJobs = JobQueue()
     @exclusivity(unchecked) private var localTurns: [any EventHandler] = []
     @exclusivity(unchecked) private var dueTimers: [@Sendable () -> Void] = []
+    @exclusivity(unchecked) private var paused: [any EventHandler] = []
+    @exclusivity(unchecked) private var pauseEnd: UInt64 = 0
 
     package init() {}
 
@@ -151,6 +156,25 @@ package final class EventLoop: @unchecked Sendable {
         try await completion.value()
     }
 
+    /// Calls the handler's `pauseOver` once, after a tenth of a millisecond. On the loop's thread only.
+    package func pause(_ handler: any EventHandler) {
+        if paused.isEmpty { pauseEnd = Deadline.now.nanoseconds &+ EventLoop.pauseNanoseconds }
+        paused.append(handler)
+    }
+
+    private func endPause() {
+        guard !paused.isEmpty, Deadline.now.nanoseconds >= pauseEnd else { return }
+        var handlers: [any EventHandler] = []
+        swap(&handlers, &paused)
+        for handler in handlers { handler.pauseOver() }
+    }
+
+    private func wait(_ events: UnsafeMutablePointer<epoll_event>, _ milliseconds: Int32) -> Int {
+        guard !paused.isEmpty, milliseconds != 0 else { return poller.wait(events, milliseconds: milliseconds) }
+        let now = Deadline.now.nanoseconds
+        return poller.wait(events, nanoseconds: now < pauseEnd ? Int64(clamping: pauseEnd &- now) : 0)
+    }
+
     // MARK: The thread
 
     /// For tests: ends the thread, and waits for it. Jobs and timers that are still queued never run.
@@ -203,11 +227,12 @@ package final class EventLoop: @unchecked Sendable {
         defer { events.deallocate() }
         var turns: [any EventHandler] = []
         while let milliseconds = prepareToWait() {
-            let count = poller.wait(events, milliseconds: milliseconds)
+            let count = wait(events, milliseconds)
             takeQueued(&turns)
             for index in 0..<Int32(truncatingIfNeeded: count) {
                 dispatch(postgres_epoll_data(events, index), postgres_epoll_events(events, index))
             }
+            endPause()
             runJobs()
             for handler in turns { handler.turn() }
             turns.removeAll(keepingCapacity: true)

@@ -76,6 +76,14 @@ final class Poller: Sendable {
         return max(0, Int(epoll_wait(loadEpoll(), events, Int32(Poller.batch), milliseconds)))
     }
 
+    /// As `wait(_:milliseconds:)`, for less than a millisecond. Where the system cannot do that, it does not wait at all.
+    func wait(_ events: UnsafeMutablePointer<epoll_event>, nanoseconds: Int64) -> Int {
+        guard wake.load(ordering: .acquiring) >= 0 else { return 0 }
+        let count = postgres_epoll_wait(loadEpoll(), events, Int32(Poller.batch), nanoseconds)
+        if count < 0, errno == ENOSYS { return wait(events, milliseconds: 0) }
+        return max(0, Int(count))
+    }
+
     private func loadEpoll() -> Int32 { epoll.load(ordering: .acquiring) }
 
     /// epoll reports errors and hang-ups whether asked or not. Level-triggered, a dead descriptor that nobody reads would

@@ -3,6 +3,11 @@ import Glibc
 
 // Blocking waits, on the calling thread. An end or a failure of the connection counts as ready: the next call reports it.
 extension Socket {
+    /// Waits without bound.
+    ///
+    /// - Returns: false if a signal came in between.
+    package func waitReadable() -> Bool { postgres_poll(descriptor, Int16(POLLIN), -1) > 0 }
+
     /// - Returns: false if the time ran out, or a signal came in between.
     package func waitReadable(microseconds: Int) -> Bool {
         postgres_poll(descriptor, Int16(POLLIN), Socket.nanoseconds(microseconds)) > 0

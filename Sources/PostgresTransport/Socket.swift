@@ -28,7 +28,7 @@ package final class Socket: Sendable {
         while true {
             // Never SIGPIPE: the process's signal dispositions are not ours to change.
             let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
-            let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, flags)
+            let count = postgres_send(descriptor, bytes.baseAddress, bytes.count, flags)
             if count >= 0 { return count }
             let reason = errno
             if reason == EAGAIN || reason == EWOULDBLOCK { return 0 }
@@ -41,7 +41,7 @@ package final class Socket: Sendable {
     package func receive(into buffer: UnsafeMutableRawBufferPointer) throws(TransportError) -> Int {
         guard buffer.count > 0 else { return 0 }
         while true {
-            let count = recv(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
+            let count = postgres_receive(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
             if count > 0 { return count }
             if count == 0 { throw .endOfFile }
             let reason = errno
@@ -50,17 +50,28 @@ package final class Socket: Sendable {
         }
     }
 
-    /// Whether the peer has closed, or the connection failed, as far as can be told without waiting. False if unread
-    /// bytes are in the way.
-    package var isKnownDead: Bool {
+    /// What is there to be received.
+    package enum Waiting: Sendable {
+        case nothing
+        case bytes
+        /// The peer has closed, or the connection failed.
+        case end
+    }
+
+    /// What is to be received next, as far as can be told without waiting; it stays there.
+    package var waiting: Waiting {
         var byte: UInt8 = 0
         while true {
             let count = recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
-            if count >= 0 { return count == 0 }
+            if count >= 0 { return count == 0 ? .end : .bytes }
             let reason = errno
-            if reason != EINTR { return reason != EAGAIN && reason != EWOULDBLOCK }
+            if reason != EINTR { return reason == EAGAIN || reason == EWOULDBLOCK ? .nothing : .end }
         }
     }
+
+    /// Whether the peer has closed, or the connection failed, as far as can be told without waiting. False if unread
+    /// bytes are in the way.
+    package var isKnownDead: Bool { waiting == .end }
 
     /// Tells the peer that nothing more will be sent.
     package func shutdownWrite() {

@@ -173,6 +173,22 @@ import Testing
         #expect(try await completion.value(), "a later turn, not a call inside the first")
     }
 
+    @Test func aPauseEndsOnceAndHoldsNobodyElseUp() async throws {
+        defer { loop.stop() }
+        let loop = self.loop
+        let pauses = Mutex(0)
+        let over = Completion<Void>()
+        let handler = Pausing {
+            pauses.withLock { $0 += 1 }
+            over.finish(.success(()))
+        }
+        loop.scheduleTurn(Turn { loop.pause(handler) })
+        for _ in 0..<100 { try await loop.barrier() }
+        try await over.value()
+        for _ in 0..<100 { try await loop.barrier() }
+        #expect(pauses.withLock { $0 } == 1)
+    }
+
     @Test func aHandlerLivesUntilItsTurn() async throws {
         defer { loop.stop() }
         let completion = Completion<Void>()

@@ -172,6 +172,15 @@ final class Turn: EventHandler {
     func turn() { body() }
 }
 
+/// Runs the closure when its pause is over.
+final class Pausing: EventHandler {
+    private let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    func ready(_ readiness: Readiness) {}
+    func turn() {}
+    func pauseOver() { body() }
+}
+
 extension EventLoop {
     /// Returns when the loop has seen every event that was there when it was called: a pass looks at the descriptors before
     /// it runs turns, and the second turn is of a later pass than the first.

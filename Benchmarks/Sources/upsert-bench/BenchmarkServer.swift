@@ -75,6 +75,9 @@ struct BenchmarkServer: Sendable {
         return db
     }
 
+    /// For a pool. (Its connections do not look into the schema of this run.)
+    func configuration() throws(PostgresError) -> PostgresConfiguration { try PostgresConfiguration(url: url) }
+
     func connectLibPQ(over address: Address = .usual) throws(LibPQ.Failure) -> LibPQ {
         try LibPQ(url(address), schema: schema)
     }

@@ -40,7 +40,7 @@ final class LibPQ {
 
     // What hands out a pointer lives until the call that takes it has returned: Swift by itself keeps it to its last use only.
 
-    private func call(_ work: (OpaquePointer) -> Bool) throws(Failure) {
+    func call(_ work: (OpaquePointer) -> Bool) throws(Failure) {
         try withExtendedLifetime(self) { () throws(Failure) in try check(work(arm)) }
     }
 

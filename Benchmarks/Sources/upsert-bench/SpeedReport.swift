@@ -70,7 +70,7 @@ struct SpeedReport {
             duplicates[1] == 0 && duplicates[0] > 0)
     }
 
-    private mutating func add(_ name: String, _ value: String, _ asked: String, _ isMet: Bool) {
+    mutating func add(_ name: String, _ value: String, _ asked: String, _ isMet: Bool) {
         counts.add([name, value, asked, isMet ? "met" : "NOT MET"])
     }
 

@@ -6,6 +6,6 @@ struct UpsertBench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "upsert-bench",
         abstract: "Measures the atomic upsert against SELECT-then-INSERT-or-UPDATE, and this client against libpq.",
-        subcommands: [RunCommand.self, SpeedCommand.self, WorkloadCommand.self, ServeCommand.self],
+        subcommands: [RunCommand.self, SpeedCommand.self, EngineCommand.self, WorkloadCommand.self, ServeCommand.self],
         defaultSubcommand: RunCommand.self)
 }

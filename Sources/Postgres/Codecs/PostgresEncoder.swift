@@ -118,6 +118,12 @@ public struct PostgresEncoder {
         return try body(UnsafeRawBufferPointer(start: byteBase, count: bytes))
     }
 
+    /// What was written behind `offset`; valid while the storage is held and nothing is written.
+    func rest(from offset: Int) -> UnsafeRawBufferPointer {
+        let start = min(max(offset, 0), bytes)
+        return UnsafeRawBufferPointer(start: byteBase + start, count: bytes &- start)
+    }
+
     /// Appends what another encoder holds.
     public mutating func append(_ other: borrowing PostgresEncoder) {
         write(UnsafeRawBufferPointer(start: other.byteBase, count: other.bytes))

@@ -14,10 +14,10 @@ extension String: PostgresCodable {
     /// Throws `invalidArgument` for a string with a NUL in it, which the server has no way to store.
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) {
-        var text = self
-        let isSendable = text.withUTF8 { bytes in
-            if PostgresText.holdsZero(UnsafeRawBufferPointer(bytes)) { return false }
-            encoder.write(UnsafeRawBufferPointer(bytes))
+        // `withUTF8` would need a copy to mutate, and count references for it.
+        let isSendable = utf8Span.span.withUnsafeBytes { bytes in
+            if PostgresText.holdsZero(bytes) { return false }
+            encoder.write(bytes)
             return true
         }
         if !isSendable { throw PostgresText.zeroByte() }

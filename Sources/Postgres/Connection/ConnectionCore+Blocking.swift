@@ -3,12 +3,14 @@ import Synchronization
 
 /// The blocking API's part: the same roles, on a thread that may wait.
 extension ConnectionCore {
-    func performBlocking(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
+    func performBlocking(
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
+    ) throws(PostgresError) -> Reply {
         if let error = query.storage.sealed.pointee.failure { throw error.with(sql: query.sql) }
         var mode = ConnectionState.Mode.cached
         while true {
-            let reply = try finishBlocking { () throws(PostgresError) -> Begun in
-                try begin(query, formats, mode, mayRead: true, blocking: true)
+            let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+                try begin(query, formats, mode, as: writer, mayRead: true, blocking: true)
             }
             guard let error = reply.error else { return reply }
             guard let next = nextMode(after: reply, mode, query) else { throw error }
@@ -17,21 +19,24 @@ extension ConnectionCore {
     }
 
     @inline(__always)
-    func finishBlocking(_ begin: () throws(PostgresError) -> Begun) throws(PostgresError) -> Reply {
+    func finishBlocking(
+        as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
+    ) throws(PostgresError) -> Reply {
         if loop.isCurrent {
             throw PostgresError(
                 code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
                 hint: "use PostgresConnection there")
         }
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while true {
             switch try begin() {
             case .reads(let number):
-                if let reply = readOwnReply(number, .unbounded) { return reply.reply }
-                return waitBlocking(for: number)
+                if let reply = readOwnReply(number, blockingBound) { return reply.reply }
+                return waitOrStopBlocking(for: number, until: deadline).0
             case .queued(let number, let flush):
                 if flush { pump() }
-                return waitBlocking(for: number)
-            case .noRoom: waitForRoomBlocking()
+                return waitOrStopBlocking(for: number, until: deadline).0
+            case .noRoom: try waitForRoomBlocking(for: writer, until: deadline)
             }
         }
     }
@@ -43,7 +48,8 @@ extension ConnectionCore {
         return thread.wait()
     }
 
-    func waitForRoomBlocking(for writer: Int? = nil) {
+    func waitForRoomBlocking(for writer: Int? = nil) throws(PostgresError) {
+        try refuseToWaitForItself(as: writer)
         let number = state.withLock { state in
             state.roomNumber &+= 1
             return state.roomNumber

@@ -2,6 +2,26 @@ import PostgresProtocol
 import PostgresTransport
 import Synchronization
 
+/// Where the Sync messages of a flight go.
+enum SyncPlacement: Sendable, Equatable {
+    /// One behind each statement.
+    case isolated
+    /// One at the end.
+    case atomic
+    /// One behind the first few statements, then behind each `size`, and one at the end: groups of one transaction.
+    case groups(first: Int, size: Int)
+
+    /// Whether a Sync rides with this statement. The one at the end is a request of its own.
+    func isBehind(_ index: Int, of count: Int) -> Bool {
+        switch self {
+        case .isolated: true
+        case .atomic: false
+        case .groups(let first, let size):
+            index < count - 1 && index >= first - 1 && (index - (first - 1)).isMultiple(of: size)
+        }
+    }
+}
+
 /// Many statements in one flight: queued piece by piece so that what waits to be sent stays bounded, one wake-up a piece.
 extension ConnectionCore {
     /// Encoded bytes after which a pipeline hands over what it has, and begins another piece.
@@ -18,20 +38,36 @@ extension ConnectionCore {
     private struct Progress {
         let items: [PostgresPipeline.Item]
         let modes: [ConnectionState.Mode]
-        let sync: PostgresPipeline.Sync
+        let sync: SyncPlacement
         let writer: Int
+        /// Whether the writer is a lease, which outlives the pipeline.
+        let isLeased: Bool
         var next = 0
         var flights: [Flight] = []
         /// The newest piece, if its replies are not there yet. All others are awaited through it: replies come in order.
         var unawaited: Int?
         /// Why not all pieces were sent.
         var end: PostgresError?
+        /// Why they were not waited for.
+        var stopped: PostgresError?
+        var mayBeCancelled = true
+
+        init(
+            _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
+            writer: Int, isLeased: Bool
+        ) {
+            self.items = items
+            self.modes = modes
+            self.sync = sync
+            self.writer = writer
+            self.isLeased = isLeased
+        }
     }
 
     /// The replies of a pipeline, and how each statement was last sent.
     private struct Rounds {
         let items: [PostgresPipeline.Item]
-        let sync: PostgresPipeline.Sync
+        let sync: SyncPlacement
         var modes: [ConnectionState.Mode]
         var replies: [Reply] = []
         /// No statement is sent more often: there are three ways to send one.
@@ -40,15 +76,17 @@ extension ConnectionCore {
 
     /// One reply a statement, in order.
     ///
+    /// - Parameter evenIfCancelled: what becomes of it has to be known: cancelling the task does not end the wait.
     /// - Throws: only when nothing was sent.
     nonisolated(nonsending) func run(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil, evenIfCancelled: Bool = false
     ) async throws(PostgresError) -> [Reply] {
         if items.isEmpty { return [] }
         var rounds = try begin(items, sync)
-        rounds.replies = try await fly(items, rounds.modes, sync)
+        rounds.replies = try await fly(items, rounds.modes, sync, lease, evenIfCancelled)
         while let again = nextRound(&rounds) {
-            guard let repeated = try? await fly(again.map { items[$0] }, again.map { rounds.modes[$0] }, sync) else {
+            let modes = again.map { rounds.modes[$0] }
+            guard let repeated = try? await fly(again.map { items[$0] }, modes, sync, lease, evenIfCancelled) else {
                 break
             }
             for (index, reply) in zip(again, repeated) { rounds.replies[index] = reply }
@@ -58,24 +96,28 @@ extension ConnectionCore {
 
     /// The same on a thread of the blocking API.
     func runBlocking(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil
     ) throws(PostgresError) -> [Reply] {
         if items.isEmpty { return [] }
         var rounds = try begin(items, sync)
-        rounds.replies = try flyBlocking(items, rounds.modes, sync)
+        rounds.replies = try flyBlocking(items, rounds.modes, sync, lease)
         while let again = nextRound(&rounds) {
-            guard let repeated = try? flyBlocking(again.map { items[$0] }, again.map { rounds.modes[$0] }, sync) else {
-                break
-            }
+            let modes = again.map { rounds.modes[$0] }
+            guard let repeated = try? flyBlocking(again.map { items[$0] }, modes, sync, lease) else { break }
             for (index, reply) in zip(again, repeated) { rounds.replies[index] = reply }
         }
         return rounds.replies
     }
 
-    /// - Throws: what can be told before anything is sent.
     private func begin(
-        _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement
     ) throws(PostgresError) -> Rounds {
+        try check(items)
+        return Rounds(items: items, sync: sync, modes: Array(repeating: .cached, count: items.count))
+    }
+
+    /// What can be told before anything is sent.
+    func check(_ items: [PostgresPipeline.Item]) throws(PostgresError) {
         let found = state.withLock { state -> (index: Int, error: PostgresError)? in
             for index in items.indices {
                 if let error = state.problem(of: items[index].query) { return (index, error) }
@@ -85,12 +127,13 @@ extension ConnectionCore {
         if let (index, error) = found {
             throw error.with(message: "statement \(index + 1) of the pipeline: \(error.message)")
         }
-        return Rounds(items: items, sync: sync, modes: Array(repeating: .cached, count: items.count))
     }
 
     /// Which statements are worth sending once more, nil for none: those refused for a reason of the statement cache's or of
     /// inferred types, outside a transaction; of an atomic group all or none.
     private func nextRound(_ rounds: inout Rounds) -> [Int]? {
+        // Groups are always of a transaction.
+        if case .groups = rounds.sync { return nil }
         guard rounds.left > 0 else { return nil }
         rounds.left -= 1
         var found: [Int] = []
@@ -109,23 +152,53 @@ extension ConnectionCore {
     // MARK: A flight
 
     nonisolated(nonsending) private func fly(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
+        _ lease: Int?, _ evenIfCancelled: Bool
     ) async throws(PostgresError) -> [Reply] {
-        var progress = Progress(items: items, modes: modes, sync: sync, writer: nextWriter())
+        var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
+        progress.mayBeCancelled = !evenIfCancelled
+        let limits = waitLimits()
         while try sendPieces(&progress, blocking: false) {
-            // An atomic group that has begun goes on, cancelled or not.
-            await waitForRoom(for: progress.writer, evenIfCancelled: sync == .atomic && !progress.flights.isEmpty)
+            do {
+                // A group that has begun goes on, cancelled or not.
+                try await waitForRoom(
+                    for: progress.writer, until: evenIfCancelled ? nil : limits.deadline,
+                    evenIfCancelled: evenIfCancelled || (sync != .isolated && !progress.flights.isEmpty))
+            } catch {
+                try giveUp(&progress, error)
+                break
+            }
         }
-        if let number = progress.unawaited { settle(progress.flights.last, await wait(for: number)) }
+        if let number = progress.unawaited {
+            if evenIfCancelled {
+                settle(&progress, await waitEvenIfCancelled(for: number))
+            } else {
+                let (reply, reason) = await waitOrStop(for: number, limits)
+                settle(&progress, reply, reason)
+            }
+        }
         return collect(progress)
     }
 
     private func flyBlocking(
-        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: PostgresPipeline.Sync
+        _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
+        _ lease: Int?
     ) throws(PostgresError) -> [Reply] {
-        var progress = Progress(items: items, modes: modes, sync: sync, writer: nextWriter())
-        while try sendPieces(&progress, blocking: true) { waitForRoomBlocking(for: progress.writer) }
-        if let number = progress.unawaited { settle(progress.flights.last, waitBlocking(for: number)) }
+        var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
+        progress.mayBeCancelled = false
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
+        while try sendPieces(&progress, blocking: true) {
+            do {
+                try waitForRoomBlocking(for: progress.writer, until: deadline)
+            } catch {
+                try giveUp(&progress, error)
+                break
+            }
+        }
+        if let number = progress.unawaited {
+            let (reply, reason) = waitOrStopBlocking(for: number, until: deadline)
+            settle(&progress, reply, reason)
+        }
         return collect(progress)
     }
 
@@ -137,9 +210,9 @@ extension ConnectionCore {
     /// - Throws: only when nothing was sent.
     private func sendPieces(_ progress: inout Progress, blocking: Bool) throws(PostgresError) -> Bool {
         while progress.next < progress.items.count {
-            if !blocking, Task.isCancelled {
+            if progress.mayBeCancelled, Task.isCancelled {
                 if progress.flights.isEmpty { throw .cancelled(.notSent) }
-                // An atomic group that has begun goes on to its Sync: without it nobody could use the connection again, and
+                // A group that has begun goes on to its Sync: without it nobody could use the connection again, and
                 // with it here, half of the group would take effect.
                 if progress.sync == .isolated { return false }
             }
@@ -148,26 +221,40 @@ extension ConnectionCore {
                 && PollPermit.take()
             defer { if permit { PollPermit.giveBack() } }
             do {
-                guard let number = try sendPiece(&progress, bound: blocking ? .unbounded : permit ? .poll : nil) else {
+                guard
+                    let number = try sendPiece(
+                        &progress, bound: blocking ? blockingBound : permit ? .poll : nil, blocking: blocking)
+                else {
                     return true
                 }
                 if let unawaited = progress.unawaited { forget(unawaited) }
                 progress.unawaited = number == ConnectionCore.alreadyRead ? nil : number
             } catch {
-                if progress.flights.isEmpty { throw error }
-                // A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
-                if progress.sync == .atomic { fail(error.with(outcome: .unknown)) }
-                progress.end = error
+                try giveUp(&progress, error)
                 return false
             }
         }
         return false
     }
 
+    /// Not all pieces can be sent.
+    ///
+    /// - Throws: if none was.
+    private func giveUp(_ progress: inout Progress, _ error: PostgresError) throws(PostgresError) {
+        if progress.flights.isEmpty { throw error }
+        // A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
+        if progress.sync != .isolated {
+            fail(error.code == .timedOut ? .groupCutShort : error.with(outcome: .unknown))
+        }
+        progress.end = error
+    }
+
     /// - Parameter bound: how long the caller may read by itself; nil if it may not.
     /// - Returns: the number of the piece to wait for, or `alreadyRead`; nil if there is no room.
-    private func sendPiece(_ progress: inout Progress, bound: ReadBound?) throws(PostgresError) -> Int? {
-        guard case .begun(let begun, let flight) = try begin(&progress, bound) else { return nil }
+    private func sendPiece(
+        _ progress: inout Progress, bound: ReadBound?, blocking: Bool
+    ) throws(PostgresError) -> Int? {
+        guard case .begun(let begun, let flight) = try begin(&progress, bound, blocking: blocking) else { return nil }
         progress.flights.append(flight)
         switch begun {
         case .reads(let number):
@@ -181,11 +268,18 @@ extension ConnectionCore {
         }
     }
 
-    /// The caller's wait ended without the flight's replies: it was cancelled, or the connection broke.
-    private func settle(_ flight: Flight?, _ reply: Reply) {
-        guard let flight, let error = reply.error else { return }
-        // A cancelled flight is still in the hands of the reader; nothing of it may be touched.
-        if error.code == .cancelled {
+    /// The wait for the last piece is over. Without the flight's replies, if it was stopped, or the connection broke.
+    ///
+    /// - Parameter reason: why a request to cancel was sent, if one was.
+    private func settle(_ progress: inout Progress, _ reply: Reply, _ reason: StopReason? = nil) {
+        guard let flight = progress.flights.last else { return }
+        guard let error = reply.error else {
+            if let reason { settleStop(of: progress.flights, reason) }
+            return
+        }
+        progress.stopped = error
+        // A flight that is not waited for is still in the hands of the reader; nothing of it may be touched.
+        if error.code == .cancelled || error.code == .timedOut {
             flight.isCancelled.store(true, ordering: .relaxed)
         } else {
             flight.fail(error, error.outcome)
@@ -201,7 +295,7 @@ extension ConnectionCore {
         }
     }
 
-    private func nextWriter() -> Int {
+    func nextWriter() -> Int {
         state.withLock { state in
             state.roomNumber &+= 1
             return state.roomNumber
@@ -209,14 +303,21 @@ extension ConnectionCore {
     }
 
     /// Encodes the next piece.
-    private func begin(_ progress: inout Progress, _ bound: ReadBound?) throws(PostgresError) -> Piece {
+    private func begin(
+        _ progress: inout Progress, _ bound: ReadBound?, blocking: Bool
+    ) throws(PostgresError) -> Piece {
         let items = progress.items
         let onLoop = loop.isCurrent
         var woken: [ConnectionState.RoomWaiter] = []
         defer { wake(woken) }
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: progress.writer) else { return .noRoom }
+            // One that has no lease needs its number only between its pieces.
+            let isFree = state.exclusiveWriter == nil && !progress.isLeased
+            guard state.hasRoom(for: isFree ? nil : progress.writer) else {
+                if progress.isLeased { _ = try refuse(&state, progress.writer) }
+                return .noRoom
+            }
             let startOffset = state.encodedBytes
             let pendingStart = state.pending.count
             var requests: [Flight.Item] = []
@@ -226,7 +327,9 @@ extension ConnectionCore {
                 let item = items[progress.next]
                 let request: Request
                 do throws(PostgresError) {
-                    request = try state.encode(item.query, item.formats, progress.modes[progress.next], sync: isolated)
+                    request = try state.encode(
+                        item.query, item.formats, progress.modes[progress.next],
+                        sync: progress.sync.isBehind(progress.next, of: items.count))
                 } catch {
                     // Nothing of this piece may be sent without being awaited.
                     state.encodedBytes &-= state.pending.count &- pendingStart
@@ -244,9 +347,9 @@ extension ConnectionCore {
                     requests.append(
                         Flight.Item(request: state.outbound.sync(into: &state.pending), formats: .text))
                     state.encodedBytes &+= state.pending.count &- before
-                    if state.exclusiveWriter != nil {
+                    if state.exclusiveWriter != nil, !progress.isLeased {
                         state.exclusiveWriter = nil
-                        swap(&woken, &state.waitingForRoom)
+                        woken = state.takeRoomWaiters()
                     }
                 }
             }
@@ -257,7 +360,7 @@ extension ConnectionCore {
             // The replies of an atomic piece may come only with the Sync of the last.
             let isLast = progress.next >= items.count
             let begun = enqueue(
-                &state, entry, mayRead: bound != nil && isLast, blocking: bound == .unbounded, onLoop: onLoop)
+                &state, entry, mayRead: bound != nil && isLast, blocking: blocking, onLoop: onLoop)
             return .begun(begun, flight)
         }
     }
@@ -272,15 +375,32 @@ extension ConnectionCore {
         let isCancelled = flights.contains { $0.isCancelled.load(ordering: .relaxed) }
         for flight in flights {
             if isCancelled {
-                for _ in flight.items { replies.append(Reply(error: .cancelled(.unknown))) }
+                for _ in flight.items { replies.append(Reply(error: progress.stopped ?? .cancelled(.unknown))) }
             } else {
                 replies += flight.replies
             }
         }
         let groupEnd = replies.count > count ? replies.removeLast() : Reply()
         while replies.count < count { replies.append(Reply(error: progress.end ?? .cancelled(.notSent))) }
-        if progress.sync == .atomic { PostgresPipeline.settleAtomic(&replies, groupEnd) }
+        switch progress.sync {
+        case .isolated: break
+        case .atomic: PostgresPipeline.settleAtomic(&replies, groupEnd)
+        case .groups:
+            // What there is to know of the transaction when all is over.
+            let last = replies.count - 1
+            replies[last].add(end: Reply.End(tag: replies[last].end.tag, status: groupEnd.end.status))
+        }
         return replies
+    }
+}
+
+extension PostgresError {
+    fileprivate static var groupCutShort: PostgresError {
+        PostgresError(
+            code: .connectionClosed,
+            message:
+                "the connection was closed, because the deadline of an atomic pipeline passed before all of it was sent",
+            outcome: .unknown)
     }
 }
 

@@ -10,22 +10,32 @@ extension ConnectionCore {
         var reply: Reply?
         /// Whether the connection is of use still.
         var isOpen = true
+        /// The reader was done with its reply, and has given the role back.
+        var gaveRoleBack = false
+        /// See ``ReaderPolicy/nanosecondsBeforeYield``.
+        var isYieldDue = false
     }
 
     /// The loop's thread, when the socket is readable.
-    func readOnLoop() {
+    func readOnLoop(afterPause: Bool = false) {
         let isReader = state.withLock { state in
-            guard state.reader == .loop, state.closed == nil else { return false }
+            guard state.reader == .loop, state.closed == nil else {
+                // Whoever makes the loop the reader again finds the socket armed.
+                state.isPaused = false
+                return false
+            }
             state.loopReads = true
             return true
         }
         guard isReader else { return }
         var isOpen = true
+        var received = 0
         do {
             while isOpen {
                 let space = inbound.buffer.space()
                 let count = try channel.receive(into: space)
                 guard count > 0 else { break }
+                received &+= count
                 inbound.buffer.received(count)
                 inbound.buffer.growIfFull(count, of: space.count)
                 isOpen = drain(wanted: -1).isOpen
@@ -43,10 +53,34 @@ extension ConnectionCore {
                 state.reader = .nobody
                 arm(&state)
             }
+            if afterPause, received == 0 { state.readsWithoutPause = ReadPause.afterVain }
+            letGather(received, &state)
             return false
         }
         if isClosed { leaveAfterClose() }
         if channel.isEncrypted, channel.hasUnsentBytes { flush() }
+    }
+
+    /// Begins, goes on with or ends pausing: see ``ReadPause``.
+    private func letGather(_ received: Int, _ state: inout ConnectionState) {
+        var pauses = false
+        if state.queue.count > 0, received < ReadPause.smallRead, state.reader == .loop {
+            var owed = state.queue.count
+            if case .flight(let flight) = head.collector { owed &+= flight.items.count &- flight.index }
+            pauses = owed >= ReadPause.deepQueue
+            if pauses, state.readsWithoutPause > 0 {
+                state.readsWithoutPause &-= 1
+                pauses = false
+            }
+        }
+        if pauses { loop.pause(self) }
+        guard pauses != state.isPaused else { return }
+        state.isPaused = pauses
+        arm(&state)
+    }
+
+    func pauseOver() {
+        if state.withLock({ $0.isPaused }) { readOnLoop(afterPause: true) }
     }
 
     @inline(__always)
@@ -62,15 +96,22 @@ extension ConnectionCore {
         var outcome = ReadOutcome()
         do throws(ProtocolError) {
             while true {
+                if let end = inbound.takeUsualReply(columns: usualColumns()) {
+                    if let reply = finishUsual(end, wanted, &outcome) {
+                        outcome.reply = reply
+                        // Mostly that was all; what else there is, is read as usual.
+                        if outcome.gaveRoleBack || inbound.buffer.isEmpty { return outcome }
+                    }
+                    continue
+                }
                 switch try inbound.next() {
                 case .needsBytes: return outcome
                 case .needsRequest:
                     if !beginHead() { try inbound.readFarewell() }
                 case .finished:
-                    if let reply = finishHead(wanted) {
+                    if let reply = finishHead(wanted, &outcome) {
                         outcome.reply = reply
-                        // Mostly that was all; what else there is, is read as usual.
-                        if inbound.buffer.isEmpty { return outcome }
+                        if outcome.gaveRoleBack || inbound.buffer.isEmpty { return outcome }
                     }
                 case .statementFinished:
                     finishStatementOfScript()
@@ -78,9 +119,12 @@ extension ConnectionCore {
                     deliverRows()
                 case .refuseCopy(let resync):
                     refuseCopy(resync: resync)
+                case .copyBegan(let response):
+                    copyBegan(response)
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
-                case .notice, .notification: break
+                case .notification(let notification): notified(notification)
+                case .notice(let report): notices?.add(report)
                 }
             }
         } catch {
@@ -116,46 +160,85 @@ extension ConnectionCore {
 
     /// The end of a request: the reply goes to whoever waits.
     @inline(__always)
-    private func finishHead(_ wanted: Int) -> Reply? {
-        if case .none = head.collector, let end = inbound.takeUsualEnd() {
-            var block = end.block
-            if let columns = usualColumns() {
-                if block == nil { block = inbound.emptyBlock() }
-                block?.setColumns(columns)
-            }
-            return complete(
-                Reply(block: block, rowCount: end.rowCount, affected: end.affected), wanted)
-        }
+    private func finishHead(_ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
         let result = inbound.takeResult()
-        if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted) }
+        note(result.status)
+        if case .reset = head.collector {
+            finishReset(result)
+            return complete(Reply(), wanted, &outcome)
+        }
+        if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted, &outcome) }
         let reply = makeReply(result, inbound.request, head.formats)
         if case .stream(let stream) = head.collector { stream.finish(reply, core: self) }
-        return complete(reply, wanted)
+        return complete(reply, wanted, &outcome)
     }
 
-    private func finishInFlight(_ flight: Flight, _ result: StatementResult, _ wanted: Int) -> Reply? {
+    /// The end of a request that went as usual.
+    @inline(__always)
+    private func finishUsual(_ end: Inbound.UsualEnd, _ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
+        note(end.status)
+        let reply = Reply(block: end.block, rowCount: end.rowCount, affected: end.affected)
+        if case .none = head.collector { return complete(reply, wanted, &outcome) }
+        return finishUsualInFlight(reply, wanted, &outcome)
+    }
+
+    private func finishUsualInFlight(_ reply: Reply, _ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
+        guard case .flight(let flight) = head.collector else { return nil }
+        flight.replies.append(reply)
+        if let next = flight.advance() {
+            head.formats = next.formats
+            inbound.begin(next.request)
+            return nil
+        }
+        return complete(Reply(), wanted, &outcome)
+    }
+
+    @inline(__always)
+    private func note(_ status: TransactionStatus?) {
+        guard let status else { return }
+        if case .idle = status {
+            isInTransaction.store(false, ordering: .relaxed)
+        } else {
+            isInTransaction.store(true, ordering: .relaxed)
+        }
+    }
+
+    private func finishInFlight(
+        _ flight: Flight, _ result: StatementResult, _ wanted: Int, _ outcome: inout ReadOutcome
+    ) -> Reply? {
         let item = flight.items[flight.index]
         if !item.request.parts.contains(.simple) || result.failure != nil {
             flight.replies.append(makeReply(result, item.request, item.formats))
         }
         if let next = flight.advance() {
+            head.formats = next.formats
             inbound.begin(next.request)
             return nil
         }
-        return complete(Reply(), wanted)
+        return complete(Reply(), wanted, &outcome)
     }
 
     /// Takes the request out of the queue, and its reply to its caller.
     @inline(__always)
-    private func complete(_ reply: Reply, _ wanted: Int) -> Reply? {
+    private func complete(_ reply: Reply, _ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
         if case .none = head.collector {} else { head.collector = .none }
         var isWanted = false
         var hasRoomAgain = false
+        let isAllRead = inbound.buffer.isEmpty
         let waiter = state.withLock { state -> InFlight.Waiter in
             let number = state.queue.nextNumber &- state.queue.count
             let queued = state.queue.removeFirst { request in request.waiter }
             guard let queued else { return .abandoned }
             hasRoomAgain = state.queue.count == state.queueLimit / 2
+            if number == wanted, case .unclaimed = queued {
+                // The reader itself; its counters are read when somebody asks. Mostly it is done, too, and leaves.
+                isWanted = true
+                if state.queue.isEmpty {
+                    state.statistics.roundTrips &+= 1
+                    if isAllRead, state.closed == nil, state.listeners.isEmpty { giveRoleBack(&state, &outcome) }
+                }
+                return .abandoned
+            }
             if state.queue.isEmpty {
                 state.statistics.roundTrips &+= 1
                 if state.sentAt != 0 {
@@ -163,19 +246,12 @@ extension ConnectionCore {
                     state.sentAt = 0
                 }
             }
+            countReads(&state)
             switch queued {
             case .unclaimed, .cancelled:
-                if number == wanted {
-                    // The reader itself; its counters are read when somebody asks.
-                    isWanted = true
-                    return .abandoned
-                }
                 state.parked[number] = reply
-                countReads(&state)
                 return .abandoned
-            case .continuation, .thread, .abandoned:
-                countReads(&state)
-                return queued
+            case .continuation, .thread, .abandoned: return queued
             }
         }
         if hasRoomAgain { wakeForRoom() }
@@ -184,12 +260,24 @@ extension ConnectionCore {
         return nil
     }
 
+    /// A caller that has read its own reply, and nothing else is in flight.
+    @inline(__always)
+    private func giveRoleBack(_ state: inout ConnectionState, _ outcome: inout ReadOutcome) {
+        let elapsed = monotonicNanoseconds() &- readingSince
+        state.policy.measured(elapsed)
+        state.unsuspended &+= elapsed
+        if state.unsuspended > ReaderPolicy.nanosecondsBeforeYield {
+            state.unsuspended = 0
+            outcome.isYieldDue = true
+        }
+        state.reader = .nobody
+        outcome.gaveRoleBack = true
+    }
+
     /// The queue was full, perhaps, and the sender has nothing more to do that would wake who waits.
     @inline(never)
     private func wakeForRoom() {
-        var woken: [ConnectionState.RoomWaiter] = []
-        state.withLock { swap(&woken, &$0.waitingForRoom) }
-        wake(woken)
+        wake(state.withLock { $0.takeRoomWaiters() })
     }
 
     private func finishStatementOfScript() {
@@ -261,7 +349,7 @@ extension ConnectionCore {
                 code: .unsupported, message: "the statement is a COPY, which a query cannot run",
                 // COPY TO STDOUT ran to its end, and what it copied can be of a statement that changes data.
                 outcome: result.tag != 0 ? .succeeded : .rejected,
-                sql: request.statement?.key.text)
+                sql: request.statement?.key.text, hint: "use copy(into:), copy(from:) or copy(rowsOf:)")
         }
         reply.add(error: failure, retry: again, end: Reply.End(tag: result.tag, status: result.status))
         guard let statement = request.statement else { return }
@@ -285,7 +373,11 @@ extension ConnectionCore {
                 if !result.failedBeforeRunning {
                     // The server has it still: 26000, say, is about an EXECUTE inside.
                 } else if report.sqlState == PostgresError.Code.invalidSqlStatementName.rawValue {
+                    // The server has forgotten what it had: DEALLOCATE ALL, DISCARD ALL, or it is another server. Inside a
+                    // transaction no statement could be sent once more, so the others are not left to fail one by one.
+                    let wasReady = statement.state == .ready
                     state.outbound.statements.remove(statement)
+                    if wasReady { state.outbound.statements.evictAll() }
                 } else if isStalePlan(report) {
                     state.outbound.statements.evict(statement)
                 }

@@ -16,7 +16,8 @@ extension ConnectionCore {
     func wait(_ bound: ReadBound) -> Bool {
         switch bound {
         case .poll: channel.waitReadable(microseconds: ReaderPolicy.pollMicroseconds)
-        case .unbounded: channel.waitReadable(until: .never)
+        // Again after a signal.
+        case .unbounded: channel.waitReadable() || channel.waitReadable(until: .never)
         }
     }
 
@@ -31,24 +32,22 @@ extension ConnectionCore {
     // MARK: Beginning
 
     /// One lock: encode, queue, and decide who sends and who reads.
+    ///
+    /// - Parameter writer: the lease that the statement is part of.
     @inline(__always)
     func begin(
-        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, mayRead: Bool, blocking: Bool
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, as writer: Int?, mayRead: Bool,
+        blocking: Bool
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
-            guard state.hasRoom(for: nil), state.closed == nil else { return try refuse(&state) }
+            guard state.hasRoom(for: writer), state.closed == nil else { return try refuse(&state, writer) }
             let start = state.encodedBytes
             let request = try state.encode(query, formats, mode, sync: true)
             return enqueue(
                 &state, InFlight(request: request, formats: formats, startOffset: start), mayRead: mayRead,
                 blocking: blocking, onLoop: onLoop)
         }
-    }
-
-    private func refuse(_ state: inout ConnectionState) throws(PostgresError) -> Begun {
-        if let closed = state.closed { throw closed.with(outcome: .notSent) }
-        return .noRoom
     }
 
     /// Puts a request that is encoded in `pending` into the queue.
@@ -77,6 +76,11 @@ extension ConnectionCore {
             state.sentAt = 0
         }
         if state.reader == .nobody {
+            if !wasEmpty,
+                let begun = enqueuedBehindReset(&state, number, mayRead: mayRead, blocking: blocking, onLoop: onLoop)
+            {
+                return begun
+            }
             state.reader = .loop
             arm(&state)
         }
@@ -94,7 +98,10 @@ extension ConnectionCore {
     private func canRead(_ state: inout ConnectionState, blocking: Bool) -> Bool {
         switch state.reader {
         case .caller: return false
-        case .loop: if state.loopReads || state.policy.streak < ReaderPolicy.aloneBeforeReading { return false }
+        case .loop:
+            if state.loopReads || state.policy.streak < ReaderPolicy.aloneBeforeReading || !state.listeners.isEmpty {
+                return false
+            }
         case .nobody: break
         }
         return blocking || state.policy.isFast
@@ -112,13 +119,13 @@ extension ConnectionCore {
 
     @inline(__always)
     func attempt(
-        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, as writer: Int? = nil
     ) throws(PostgresError) -> Attempt {
         if let failure = query.storage.sealed.pointee.failure { throw failure.with(sql: query.sql) }
         if Task.isCancelled { throw .cancelled(.notSent) }
         let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
         defer { if permit { PollPermit.giveBack() } }
-        switch try begin(query, formats, mode, mayRead: permit, blocking: false) {
+        switch try begin(query, formats, mode, as: writer, mayRead: permit, blocking: false) {
         case .reads(let number):
             guard let own = readOwnReply(number, .poll) else { return .pending(number) }
             // A pause is due: the reply is parked, and taken after it.
@@ -136,31 +143,32 @@ extension ConnectionCore {
     ///
     /// What was refused for a reason of the statement cache's, or of the types we left to the server, is sent once more.
     nonisolated(nonsending) func perform(
-        _ query: PostgresQuery, _ formats: ResultFormats
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
     ) async throws(PostgresError) -> Reply {
-        try await finish(query, formats, try attempt(query, formats, .cached))
+        try await finish(query, formats, try attempt(query, formats, .cached, as: writer), as: writer)
     }
 
     /// The rest of a statement that could not be done at once.
     nonisolated(nonsending) func finish(
-        _ query: PostgresQuery, _ formats: ResultFormats, _ begun: Attempt
+        _ query: PostgresQuery, _ formats: ResultFormats, _ begun: Attempt, as writer: Int? = nil
     ) async throws(PostgresError) -> Reply {
         var attempt = begun
         var mode = ConnectionState.Mode.cached
+        let limits = waitLimits()
         while true {
             let reply: Reply
             switch attempt {
             case .done(let done): reply = done
-            case .pending(let number): reply = await wait(for: number)
+            case .pending(let number): reply = await wait(for: number, limits)
             case .noRoom:
-                await waitForRoom()
-                attempt = try self.attempt(query, formats, mode)
+                try await waitForRoom(for: writer, until: limits.deadline)
+                attempt = try self.attempt(query, formats, mode, as: writer)
                 continue
             }
             guard let error = reply.error else { return reply }
             guard let next = nextMode(after: reply, mode, query) else { throw error }
             mode = next
-            attempt = try self.attempt(query, formats, mode)
+            attempt = try self.attempt(query, formats, mode, as: writer)
         }
     }
 
@@ -188,10 +196,10 @@ extension ConnectionCore {
     /// - Returns: nil if the poll ran out, or somebody else has to read: then the loop reads, and the caller waits.
     @inline(__always)
     func readOwnReply(_ number: Int, _ bound: ReadBound) -> OwnReply? {
+        readingSince = monotonicNanoseconds()
         pump()
-        let start = monotonicNanoseconds()
         while true {
-            var found: Reply?
+            var outcome = ReadOutcome()
             do {
                 guard wait(bound) else {
                     giveRoleToLoop()
@@ -202,46 +210,55 @@ extension ConnectionCore {
                 if count > 0 {
                     inbound.buffer.received(count)
                     inbound.buffer.growIfFull(count, of: space.count)
-                    found = drain(wanted: number).reply
+                    outcome = drain(wanted: number)
                     if channel.isEncrypted, channel.hasUnsentBytes { flush() }
                 }
             } catch {
                 lost(error, holding: .reader)
                 return takeParked(number)
             }
-            let elapsed = monotonicNanoseconds() &- start
-            var isYieldDue = false
-            var isClosed = false
-            let isDone = state.withLock { state in
-                if state.closed != nil {
-                    isClosed = true
-                    return true
-                }
-                guard found != nil else { return false }
-                state.policy.measured(elapsed)
-                state.unsuspended &+= elapsed
-                if state.unsuspended > ReaderPolicy.nanosecondsBeforeYield {
-                    state.unsuspended = 0
-                    isYieldDue = true
-                }
-                if state.queue.isEmpty {
-                    state.reader = .nobody
-                } else {
-                    state.reader = .loop
-                    state.policy.overlapped()
-                    arm(&state)
-                }
-                return true
+            if outcome.gaveRoleBack, let reply = outcome.reply {
+                return OwnReply(reply: reply, isYieldDue: outcome.isYieldDue)
             }
-            if isClosed { leaveAfterClose() }
-            if let found { return OwnReply(reply: found, isYieldDue: isYieldDue) }
-            if isClosed { return takeParked(number) }
-            if isDone { return nil }
-            if case .poll = bound, elapsed > UInt64(ReaderPolicy.pollMicroseconds) &* 1000 {
-                giveRoleToLoop()
-                return nil
+            switch leaveOrGoOn(hasReply: outcome.reply != nil, bound) {
+            case .closed:
+                leaveAfterClose()
+                if let reply = outcome.reply { return OwnReply(reply: reply, isYieldDue: false) }
+                return takeParked(number)
+            case .left: return outcome.reply.map { OwnReply(reply: $0, isYieldDue: false) }
+            case .reads: continue
             }
         }
+    }
+
+    private enum Reading {
+        case closed
+        case left
+        case reads
+    }
+
+    /// After a read that did not bring just what was wanted.
+    @inline(never)
+    private func leaveOrGoOn(hasReply: Bool, _ bound: ReadBound) -> Reading {
+        let elapsed = monotonicNanoseconds() &- readingSince
+        let reading = state.withLock { state -> Reading in
+            if state.closed != nil { return .closed }
+            guard hasReply else { return .reads }
+            state.policy.measured(elapsed)
+            if state.queue.isEmpty, state.listeners.isEmpty {
+                state.reader = .nobody
+            } else {
+                state.reader = .loop
+                state.policy.overlapped()
+                arm(&state)
+            }
+            return .left
+        }
+        if case .reads = reading, case .poll = bound, elapsed > UInt64(ReaderPolicy.pollMicroseconds) &* 1000 {
+            giveRoleToLoop()
+            return .left
+        }
+        return reading
     }
 
     private func giveRoleToLoop() {
@@ -270,14 +287,24 @@ extension ConnectionCore {
 
     /// Suspends until the reply is there. Cancelling the task ends the wait, not the statement: its reply is read and thrown away
     /// when it comes, so that replies never shift.
-    nonisolated(nonsending) func wait(for number: Int) async -> Reply {
+    nonisolated(nonsending) func wait(for number: Int, _ limits: WaitLimits? = nil) async -> Reply {
         if let reply = await takeAfterYield(number) { return reply }
+        let limits = limits ?? waitLimits()
+        guard limits.isPlain else { return await waitOrStop(for: number, limits).0 }
         return await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }
             }
         } onCancel: {
-            cancel(number)
+            stop(number, .cancelled, sendsRequest: false)
+        }
+    }
+
+    /// The same for what has to be known, cancelled or not.
+    nonisolated(nonsending) func waitEvenIfCancelled(for number: Int) async -> Reply {
+        if let reply = await takeAfterYield(number) { return reply }
+        return await withUnsafeContinuation { continuation in
+            if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }
         }
     }
 
@@ -307,27 +334,14 @@ extension ConnectionCore {
         }
     }
 
-    private func cancel(_ number: Int) {
-        let waiter = state.withLock { state in
-            state.queue.update(number) { request -> InFlight.Waiter in
-                switch request.waiter {
-                case .unclaimed:
-                    request.waiter = .cancelled
-                    return .unclaimed
-                case .continuation:
-                    defer { request.waiter = .abandoned }
-                    return request.waiter
-                case .cancelled, .thread, .abandoned: return .unclaimed
-                }
-            }
-        }
-        if let waiter { resume(waiter, Reply(error: .cancelled(.unknown))) }
-    }
-
     /// Until the sender has caught up. The caller then tries again; if its task was cancelled, it finds that out itself.
     ///
     /// - Parameter evenIfCancelled: the caller has to go on, cancelled or not, and would spin.
-    nonisolated(nonsending) func waitForRoom(for writer: Int? = nil, evenIfCancelled: Bool = false) async {
+    /// - Throws: if the caller itself has the connection for itself, under another number.
+    nonisolated(nonsending) func waitForRoom(
+        for writer: Int? = nil, evenIfCancelled: Bool = false
+    ) async throws(PostgresError) {
+        try refuseToWaitForItself(as: writer)
         let number = state.withLock { state in
             state.roomNumber &+= 1
             return state.roomNumber
@@ -339,12 +353,7 @@ extension ConnectionCore {
                 }
             }
         } onCancel: {
-            if evenIfCancelled { return }
-            let waiting = state.withLock { state -> ConnectionState.RoomWaiter? in
-                guard let index = state.waitingForRoom.firstIndex(where: { $0.number == number }) else { return nil }
-                return state.waitingForRoom.remove(at: index)
-            }
-            if let waiting { wake([waiting]) }
+            if !evenIfCancelled { stopWaitingForRoom(number) }
         }
     }
 
@@ -353,11 +362,12 @@ extension ConnectionCore {
         _ number: Int, _ waiter: InFlight.Waiter, _ writer: Int?, _ evenIfCancelled: Bool = false
     ) -> Bool {
         state.withLock { state in
-            guard state.closed == nil, !state.hasRoom(for: writer), evenIfCancelled || !waiter.isCancelledTask
+            if state.exclusiveWriter == ConnectionState.resetIsDue, state.closed == nil { state.writeReset() }
+            guard state.closed == nil, !state.isWorthTrying(for: writer), evenIfCancelled || !waiter.isCancelledTask
             else {
                 return false
             }
-            state.waitingForRoom.append(ConnectionState.RoomWaiter(number: number, waiter: waiter))
+            state.waitingForRoom.append(ConnectionState.RoomWaiter(number: number, waiter: waiter, writer: writer))
             return true
         }
     }
@@ -365,11 +375,14 @@ extension ConnectionCore {
 
 extension PostgresError {
     static func cancelled(_ outcome: Outcome) -> PostgresError {
-        PostgresError(
-            code: .cancelled,
-            message: outcome == .notSent
-                ? "the task was cancelled before the statement was sent"
-                : "the task was cancelled while the statement was on its way; it runs to its end on the server",
-            outcome: outcome)
+        let message =
+            switch outcome {
+            case .notSent: "the task was cancelled before the statement was sent"
+            case .rejected: "the task was cancelled, and the statement with it"
+            case .succeeded: "the task was cancelled; the statement ended before, and its rows are lost"
+            case .aborted, .unknown:
+                "the task was cancelled while the statement was on its way; it runs to its end on the server"
+            }
+        return PostgresError(code: .cancelled, message: message, outcome: outcome)
     }
 }

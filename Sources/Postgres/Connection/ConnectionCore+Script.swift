@@ -7,13 +7,13 @@ extension ConnectionCore {
     /// Queues a request of a single message or two.
     func submit(
         _ collector: InFlight.Collector, blocking: Bool, mayRead: Bool, waiter: InFlight.Waiter = .unclaimed,
-        formats: ResultFormats = .text,
+        formats: ResultFormats = .text, as writer: Int? = nil,
         _ encode: (inout ConnectionState) throws(PostgresError) -> Request
     ) throws(PostgresError) -> Begun {
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
-            guard state.hasRoom(for: nil) else { return .noRoom }
+            guard state.hasRoom(for: writer) else { return try refuse(&state, writer) }
             let start = state.encodedBytes
             let request = try encode(&state)
             var entry = InFlight(request: request, formats: formats, startOffset: start)
@@ -26,7 +26,7 @@ extension ConnectionCore {
     }
 
     /// Encodes something else than an execution, and counts its bytes.
-    private static func counted(
+    static func counted(
         _ state: inout ConnectionState, sql: String?,
         _ body: (inout ConnectionState) throws(EncodingError) -> Request
     ) throws(PostgresError) -> Request {
@@ -54,11 +54,13 @@ extension ConnectionCore {
         return query.sql
     }
 
-    nonisolated(nonsending) func script(_ query: PostgresQuery) async throws(PostgresError) -> [Reply] {
+    nonisolated(nonsending) func script(
+        _ query: PostgresQuery, as writer: Int? = nil
+    ) async throws(PostgresError) -> [Reply] {
         let sql = try scriptText(query)
         let flight = Flight([])
-        let reply = try await finish { () throws(PostgresError) -> Begun in
-            try submit(.flight(flight), blocking: false, mayRead: false) { state throws(PostgresError) in
+        let reply = try await finish(as: writer) { () throws(PostgresError) -> Begun in
+            try submit(.flight(flight), blocking: false, mayRead: false, as: writer) { state throws(PostgresError) in
                 try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
                     try state.outbound.script(sql, into: &state.pending)
                 }
@@ -67,11 +69,11 @@ extension ConnectionCore {
         return try scriptReplies(reply, flight, sql)
     }
 
-    func scriptBlocking(_ query: PostgresQuery) throws(PostgresError) -> [Reply] {
+    func scriptBlocking(_ query: PostgresQuery, as writer: Int? = nil) throws(PostgresError) -> [Reply] {
         let sql = try scriptText(query)
         let flight = Flight([])
-        let reply = try finishBlocking { () throws(PostgresError) -> Begun in
-            try submit(.flight(flight), blocking: true, mayRead: true) { state throws(PostgresError) in
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try submit(.flight(flight), blocking: true, mayRead: true, as: writer) { state throws(PostgresError) in
                 try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
                     try state.outbound.script(sql, into: &state.pending)
                 }
@@ -102,6 +104,27 @@ extension ConnectionCore {
         throw .internalFailure("a statement was prepared and not described")
     }
 
+    /// What the statement is now: never what a statement of the cache was when it was prepared.
+    nonisolated(nonsending) func describe(
+        _ query: PostgresQuery, as writer: Int?
+    ) async throws(PostgresError) -> StatementDescription {
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try await finish(as: writer) { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, ownParse: true, blocking: false, as: writer)
+        }
+        if let description = try description(reply, prepared) { return description }
+        throw .internalFailure("a statement was prepared and not described")
+    }
+
+    func describeBlocking(_ query: PostgresQuery, as writer: Int?) throws(PostgresError) -> StatementDescription {
+        let prepared = Mutex<PreparedStatement?>(nil)
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try beginPreparing(query, prepared, ownParse: true, blocking: true, as: writer)
+        }
+        if let description = try description(reply, prepared) { return description }
+        throw .internalFailure("a statement was prepared and not described")
+    }
+
     func prepareBlocking(_ query: PostgresQuery) throws(PostgresError) -> StatementDescription {
         if let error = query.problem { throw error }
         for ownParse in [false, true] {
@@ -117,9 +140,10 @@ extension ConnectionCore {
     /// Parse, unless the statement is cached: then Sync alone, which answers when its Parse has. If that Parse was another task's
     /// and failed, a second try with a Parse of its own learns why.
     private func beginPreparing(
-        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool
+        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool,
+        as writer: Int? = nil
     ) throws(PostgresError) -> Begun {
-        try submit(.none, blocking: blocking, mayRead: blocking) { state throws(PostgresError) in
+        try submit(.none, blocking: blocking, mayRead: blocking, as: writer) { state throws(PostgresError) in
             let (statement, parse) = state.statement(for: query, unnamed: ownParse)
             prepared.withLock { $0 = statement }
             return try ConnectionCore.counted(&state, sql: query.sql) { state throws(EncodingError) in
@@ -143,16 +167,17 @@ extension ConnectionCore {
     /// Opens a stream, and waits for the first answer: so what is wrong with the statement is thrown here, and a statement that the
     /// server lost is sent once more.
     nonisolated(nonsending) func stream(
-        _ query: PostgresQuery, _ formats: ResultFormats
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
     ) async throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
         var mode = ConnectionState.Mode.cached
+        let deadline = waitLimits().deadline
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-            switch try beginStream(stream, query, formats, mode, blocking: false) {
+            switch try beginStream(stream, query, formats, mode, as: writer, blocking: false) {
             case .noRoom:
-                await waitForRoom()
+                try await waitForRoom(for: writer, until: deadline)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -167,14 +192,16 @@ extension ConnectionCore {
         }
     }
 
-    func streamBlocking(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> RowStream {
+    func streamBlocking(
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
+    ) throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
         var mode = ConnectionState.Mode.cached
         while true {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-            switch try beginStream(stream, query, formats, mode, blocking: true) {
+            switch try beginStream(stream, query, formats, mode, as: writer, blocking: true) {
             case .noRoom:
-                waitForRoomBlocking()
+                try waitForRoomBlocking(for: writer, until: limits.queryTimeout.map { Deadline(after: $0) })
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -200,9 +227,11 @@ extension ConnectionCore {
     /// Nobody waits for the request itself: its end is the stream's to tell.
     private func beginStream(
         _ stream: RowStream, _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode,
-        blocking: Bool
+        as writer: Int?, blocking: Bool
     ) throws(PostgresError) -> Begun {
-        try submit(.stream(stream), blocking: blocking, mayRead: false, waiter: .abandoned, formats: formats) {
+        try submit(
+            .stream(stream), blocking: blocking, mayRead: false, waiter: .abandoned, formats: formats, as: writer
+        ) {
             state throws(PostgresError) in
             var request = try state.encode(query, formats, mode, sync: true)
             request.parts.insert(.streams)
@@ -214,17 +243,57 @@ extension ConnectionCore {
     // MARK: Waiting, for these
 
     nonisolated(nonsending) func finish(
-        _ begin: () throws(PostgresError) -> Begun
+        as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
     ) async throws(PostgresError) -> Reply {
+        let limits = waitLimits()
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             switch try begin() {
-            case .reads(let number): return await wait(for: number)
+            case .reads(let number): return await wait(for: number, limits)
             case .queued(let number, let flush):
                 if flush { pump() }
-                return await wait(for: number)
-            case .noRoom: await waitForRoom()
+                return await wait(for: number, limits)
+            case .noRoom: try await waitForRoom(for: writer, until: limits.deadline)
             }
         }
+    }
+
+    // MARK: What has to happen, cancelled or not
+
+    /// Runs constant SQL by the simple protocol, which neither a failed transaction nor a lost prepared statement can refuse.
+    nonisolated(nonsending) func runEvenIfCancelled(_ sql: String, as writer: Int) async throws(PostgresError) {
+        let flight = Flight([])
+        while true {
+            switch try beginSimple(sql, flight, as: writer, blocking: false) {
+            case .reads(let number): return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
+            case .queued(let number, let flush):
+                if flush { pump() }
+                return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
+            case .noRoom: try await waitForRoom(for: writer, evenIfCancelled: true)
+            }
+        }
+    }
+
+    func runBlocking(_ sql: String, as writer: Int) throws(PostgresError) {
+        let flight = Flight([])
+        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
+            try beginSimple(sql, flight, as: writer, blocking: true)
+        }
+        try settleSimple(reply, flight, sql)
+    }
+
+    private func beginSimple(
+        _ sql: String, _ flight: Flight, as writer: Int, blocking: Bool
+    ) throws(PostgresError) -> Begun {
+        try submit(.flight(flight), blocking: blocking, mayRead: blocking, as: writer) {
+            state throws(PostgresError) in
+            try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
+                try state.outbound.script(sql, into: &state.pending)
+            }
+        }
+    }
+
+    private func settleSimple(_ reply: Reply, _ flight: Flight, _ sql: String) throws(PostgresError) {
+        _ = try scriptReplies(reply, flight, sql)
     }
 }

@@ -17,14 +17,19 @@ import Synchronization
 /// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
 /// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
 ///
-/// Safe to share: `state` is behind its lock; `inbound`, `head` and `lastColumns` belong to the reader, `outgoing` and
-/// `outgoingSent` to the sender; everything else is constant.
+/// Safe to share: `state` is behind its lock; `inbound`, `head`, `readingSince` and `lastColumns` belong to the reader, `outgoing`
+/// and `outgoingSent` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
     let state: Lock<ConnectionState>
     let channel: ByteChannel
     let loop: EventLoop
     let server: ServerIdentity
     let callersMayRead: Bool
+    let limits: WaitLimits.Defaults
+    /// nil if nobody observes.
+    let observation: Observation?
+    /// Notices on their way to the handler; nil if there is none.
+    let notices: NoticeQueue?
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
@@ -32,6 +37,11 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private var outgoingSent = 0
+
+    /// When the caller that reads for itself began to.
+    @exclusivity(unchecked) var readingSince: UInt64 = 0
+    /// What ReadyForQuery said last. Apart from the state, so that the reader needs no lock to tell.
+    let isInTransaction = Atomic<Bool>(false)
 
     /// What the last reply's columns were.
     @exclusivity(unchecked) var lastColumns = LastColumns()
@@ -53,6 +63,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var secretKey: [UInt8] = []
         var address = ""
         var tls: String?
+        /// What the session's TLS was verified with, and against which name: a connection that cancels is held to the same.
+        var host = ""
+        var tlsContext: TLSContext?
     }
 
     /// Takes over a channel on which start-up is complete.
@@ -65,6 +78,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.inbound = inbound
         self.server = server
         callersMayRead = configuration.callerReadsBelowLatency > .zero
+        limits = WaitLimits.Defaults(configuration)
+        observation = configuration.observer.map { Observation($0, configuration, server: server.address) }
+        notices = configuration.noticeHandler.map { NoticeQueue($0) }
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes
         )
@@ -87,7 +103,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     @inline(__always)
     func arm(_ state: inout ConnectionState) {
         let interest = Interest(
-            rawValue: (state.reader == .loop ? Interest.readable.rawValue : 0)
+            rawValue: (state.reader == .loop && !state.isPaused ? Interest.readable.rawValue : 0)
                 | (state.wantsWrite ? Interest.writable.rawValue : 0))
         guard interest != state.armed, state.closed == nil, let registration else { return }
         // What the TLS engine holds already, the socket will not tell the loop of.
@@ -191,7 +207,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
                 outgoingSent = 0
                 outgoing.recycle()
                 if state.pending.count < ConnectionState.pendingLimit / 2, !state.waitingForRoom.isEmpty {
-                    swap(&woken, &state.waitingForRoom)
+                    woken = state.takeRoomWaiters()
                 }
                 if state.pending.count == 0 || (state.closed != nil && !state.isLeaving) {
                     return releaseSender(&state)
@@ -255,6 +271,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var waiters: [(InFlight.Waiter, Reply)] = []
         var forRoom: [ConnectionState.RoomWaiter] = []
         var streams: [RowStream] = []
+        var consumers: [InFlight.Waiter] = []
+        var membership: PoolMembership?
         let cause = state.withLock { state in
             switch role {
             case .none: break
@@ -266,7 +284,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             if state.isLeaving, role != .sender { return reason }
             if state.closed == nil || state.isLeaving { shutDown(&state, reason, role) }
             let cause = state.closed ?? reason
+            swap(&membership, &state.membership)
             swap(&forRoom, &state.waitingForRoom)
+            consumers = state.listeners.takeConsumers()
             if state.reader != .caller, !state.loopReads {
                 answerAll(&state, cause, &waiters, &streams)
             }
@@ -276,6 +296,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         for stream in streams { stream.finish(Reply(error: cause.with(outcome: .unknown)), core: self) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
+        for consumer in consumers { resume(consumer, Reply()) }
+        if let membership { membership.pool.connectionEnded(membership.id) }
     }
 
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
@@ -303,7 +325,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let outcome: PostgresError.Outcome = request.startOffset >= state.sentBytes ? .notSent : .unknown
             let reply = Reply(error: cause.with(outcome: outcome))
             switch request.collector {
-            case .none: break
+            case .none, .reset: break
             case .flight(let flight): flight.fail(cause, outcome)
             case .stream(let stream): streams.append(stream)
             }

@@ -16,6 +16,10 @@ struct ConnectionState: ~Copyable, Sendable {
     var policy = ReaderPolicy()
     /// The loop's thread is inside the reading part.
     var loopReads = false
+    /// The loop reads, but not before its pause is over: there will be more to read at once.
+    var isPaused = false
+    /// So many reads go without a pause, because one was for nothing.
+    var readsWithoutPause = 0
     /// Somebody holds the sender role, perhaps waiting for the socket to be writable.
     var sending = false
     /// The sender failed and keeps its role; the reader is about to find the end of the connection.
@@ -36,10 +40,16 @@ struct ConnectionState: ~Copyable, Sendable {
     var unsuspended: UInt64 = 0
     var waitingForRoom: [RoomWaiter] = []
     var roomNumber = 0
-    /// While a pipeline is written piece by piece, nobody else may write.
+    /// Who alone may write: the holder of a lease, or a pipeline that is written piece by piece.
     var exclusiveWriter: Int?
     var openStream: RowStream?
+    /// While there are any, the loop is the reader also when nothing is in flight.
+    var listeners = Listeners()
     var parameters = ServerParameters()
+    /// The reset that was written last; not a number of the queue before.
+    var resetNumber = -2
+    /// The pool that is to know of the end.
+    var membership: PoolMembership?
     /// Why the connection is of no use any more.
     var closed: PostgresError?
     var isDescriptorClosed = false
@@ -47,10 +57,16 @@ struct ConnectionState: ~Copyable, Sendable {
     var senderCalls = 0
     var readerCalls = 0
     let rowByteLimit: Int
+    /// A CancelRequest is on its way, and nobody may write.
+    var cancelGate: CancelGate?
+    /// Why requests in flight were stopped, until their callers have looked.
+    var stopReasons: [Int: StopReason] = [:]
 
     struct RoomWaiter: Sendable {
         let number: Int
         let waiter: InFlight.Waiter
+        /// The lease, or the pipeline, that it writes for.
+        let writer: Int?
     }
 
     /// More than this waiting to be sent, or this many requests in flight, make producers wait.
@@ -63,11 +79,32 @@ struct ConnectionState: ~Copyable, Sendable {
         self.rowByteLimit = rowByteLimit
     }
 
-    /// Whether a caller may write now. `writer` is the number of the pipeline that it is part of.
+    /// Whether a caller may write now. `writer` is the number of the lease, or of the pipeline, that it is part of; what was
+    /// part of a lease that has ended may not.
     @inline(__always)
     func hasRoom(for writer: Int?) -> Bool {
-        pending.count < ConnectionState.pendingLimit && queue.count < queueLimit
-            && (exclusiveWriter == nil || exclusiveWriter == writer)
+        pending.count < ConnectionState.pendingLimit && queue.count < queueLimit && exclusiveWriter == writer
+    }
+
+    /// Whether it is worth trying again: what was part of a lease that has ended shall find that out.
+    func isWorthTrying(for writer: Int?) -> Bool {
+        hasRoom(for: writer) || (writer != nil && hasRoom(for: nil))
+    }
+
+    /// Those who waited for room and have it now. The others wait on: while a lease lasts, that is everybody else.
+    mutating func takeRoomWaiters() -> [RoomWaiter] {
+        guard !waitingForRoom.isEmpty else { return [] }
+        var ready: [RoomWaiter] = []
+        var others: [RoomWaiter] = []
+        for waiter in waitingForRoom {
+            if closed != nil || isWorthTrying(for: waiter.writer) {
+                ready.append(waiter)
+            } else {
+                others.append(waiter)
+            }
+        }
+        waitingForRoom = others
+        return ready
     }
 
     /// How a statement is to be sent.

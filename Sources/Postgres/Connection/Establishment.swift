@@ -16,6 +16,21 @@ struct Establishment: Sendable {
     }
 
     func connect() async throws(PostgresError) -> ConnectionCore {
+        guard let observer = configuration.observer else { return try await connectUnobserved() }
+        let server = "\(configuration.host):\(configuration.port)"
+        let observation = Observation(observer, configuration, server: server)
+        let running = observation.begin(.connect, statements: 0)
+        do throws(PostgresError) {
+            let core = try await connectUnobserved()
+            observation.end(running, Observation.Counts())
+            return core
+        } catch {
+            observation.end(running, Observation.Counts(error: error))
+            throw error
+        }
+    }
+
+    private func connectUnobserved() async throws(PostgresError) -> ConnectionCore {
         try configuration.check()
         do {
             return try await establish()
@@ -37,11 +52,13 @@ struct Establishment: Sendable {
         // The system's own two hours are too long for a statement whose server vanished.
         options.keepalive = SocketOptions.Keepalive(idle: .seconds(60), interval: .seconds(10), count: 6)
         options.tcpUserTimeout = configuration.tcpUserTimeout
+        options.sendBufferSize = configuration.socketBufferBytes
+        options.receiveBufferSize = configuration.socketBufferBytes
         let socket = try await Connector.connect(to: endpoint, options: options, deadline: deadline, loop: loop)
         let channel = ByteChannel(socket)
         do {
             if let context { try await startTLS(channel, context, mode) }
-            return try await startSession(channel, mode)
+            return try await startSession(channel, context, mode)
         } catch {
             channel.close()
             throw error
@@ -68,33 +85,24 @@ struct Establishment: Sendable {
             verification: verification, rootCertificates: configuration.sslrootcert.map { .file($0) } ?? .system)
     }
 
-    /// SSLRequest; the answer is one byte, and exactly one: whatever follows before the handshake is forged (CVE-2021-23222).
     private func startTLS(
         _ channel: ByteChannel, _ context: TLSContext, _ mode: PostgresConfiguration.SSLMode
     ) async throws {
-        var writer = ByteWriter(capacity: 64)
-        writer.sslRequest()
-        try await send(&writer, channel)
-        var answer = ReceiveBuffer(capacity: 1024)
-        while true {
-            try await receive(&answer, channel)
-            switch try TLSNegotiation.answer(UnsafeRawBufferPointer(start: answer.base, count: answer.count)) {
-            case nil: continue
-            case .accepted:
-                return try await channel.startTLS(context, serverName: configuration.host, deadline: deadline)
-            case .refused:
-                if mode == .prefer { return }
-                throw PostgresError(
-                    code: .tls, message: "\(place) does not offer TLS, which sslmode=\(mode.rawValue) requires",
-                    hint: "set ssl = on at the server, or connect with sslmode=prefer or disable")
-            }
+        switch try await channel.askForTLS(until: deadline) {
+        case .accepted:
+            try await channel.startTLS(context, serverName: configuration.host, deadline: deadline)
+        case .refused:
+            if mode == .prefer { return }
+            throw PostgresError(
+                code: .tls, message: "\(place) does not offer TLS, which sslmode=\(mode.rawValue) requires",
+                hint: "set ssl = on at the server, or connect with sslmode=prefer or disable")
         }
     }
 
     // MARK: The session
 
     private func startSession(
-        _ channel: ByteChannel, _ mode: PostgresConfiguration.SSLMode
+        _ channel: ByteChannel, _ context: TLSContext?, _ mode: PostgresConfiguration.SSLMode
     ) async throws -> ConnectionCore {
         var startup = Startup(startupOptions(channel, mode))
         var writer = ByteWriter(capacity: 1024)
@@ -124,6 +132,8 @@ struct Establishment: Sendable {
                 var server = ConnectionCore.ServerIdentity(address: place, tls: channel.tlsDescription)
                 server.processID = session.backendKey?.processID
                 server.secretKey = session.backendKey?.secretKey ?? []
+                server.host = configuration.host
+                if channel.isEncrypted { server.tlsContext = context }
                 return try ConnectionCore(
                     channel: channel, loop: loop, inbound: inbound, parameters: session.parameters,
                     server: server, configuration: configuration)
@@ -157,24 +167,11 @@ struct Establishment: Sendable {
     // MARK: Bytes
 
     private func send(_ writer: inout ByteWriter, _ channel: ByteChannel) async throws(TransportError) {
-        var sent = 0
-        let count = writer.count
-        while sent < count || channel.hasUnsentBytes {
-            let accepted = try writer.withBytes { bytes throws(TransportError) in
-                try channel.send(UnsafeRawBufferPointer(rebasing: bytes[sent...]))
-            }
-            sent += accepted
-            if sent < count || channel.hasUnsentBytes { try await channel.socket.writable(until: deadline) }
-        }
-        writer.removeAll()
+        try await channel.sendAll(&writer, until: deadline)
     }
 
     private func receive(_ buffer: inout ReceiveBuffer, _ channel: ByteChannel) async throws(TransportError) {
-        while true {
-            let count = try channel.receive(into: buffer.space())
-            if count > 0 { return buffer.received(count) }
-            try await channel.socket.readable(until: deadline)
-        }
+        try await channel.receiveSome(&buffer, until: deadline)
     }
 
     // MARK: Errors

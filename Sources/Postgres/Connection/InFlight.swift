@@ -26,6 +26,19 @@ struct InFlight: Sendable {
         /// Nobody wants the reply any more; it is read and thrown away.
         case abandoned
 
+        /// Whether somebody has suspended for the reply.
+        var isWaiting: Bool {
+            switch self {
+            case .continuation, .thread: true
+            case .unclaimed, .cancelled, .abandoned: false
+            }
+        }
+
+        /// Whether somebody waits, or is about to.
+        var isUnanswered: Bool {
+            if case .unclaimed = self { true } else { isWaiting }
+        }
+
         /// Whether a task waits, and this is it, and it was cancelled. A thread of the blocking API waits in any case.
         var isCancelledTask: Bool {
             if case .continuation = self { Task.isCancelled } else { false }
@@ -36,6 +49,8 @@ struct InFlight: Sendable {
         case none
         case flight(Flight)
         case stream(RowStream)
+        /// The reset of a pooled session, ahead of its next user's first request.
+        case reset
     }
 }
 

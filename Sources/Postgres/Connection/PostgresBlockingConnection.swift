@@ -11,7 +11,7 @@ import Synchronization
 /// It is the same connection underneath, and may be used from any number of threads. Do not call it from a task: it would block a
 /// thread of the cooperative pool.
 public final class PostgresBlockingConnection: Sendable {
-    private let core: ConnectionCore
+    let core: ConnectionCore
 
     init(core: ConnectionCore) { self.core = core }
 
@@ -32,7 +32,7 @@ public final class PostgresBlockingConnection: Sendable {
                 code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself")
         }
         // Establishing is a matter of waiting, not of speed: it is written once, and runs on the loop meanwhile.
-        let finished = Handover()
+        let finished = Handover<ConnectionCore>()
         let thread = BlockedThread()
         Task(executorPreference: loop) {
             do throws(PostgresError) {
@@ -47,10 +47,10 @@ public final class PostgresBlockingConnection: Sendable {
         return PostgresBlockingConnection(core: try result.get())
     }
 
-    private final class Handover: Sendable {
-        private let value = Mutex<Result<ConnectionCore, PostgresError>?>(nil)
-        func set(_ result: Result<ConnectionCore, PostgresError>) { value.withLock { $0 = result } }
-        func get() -> Result<ConnectionCore, PostgresError>? { value.withLock { $0 } }
+    final class Handover<Value: Sendable>: Sendable {
+        private let value = Mutex<Result<Value, PostgresError>?>(nil)
+        func set(_ result: Result<Value, PostgresError>) { value.withLock { $0 = result } }
+        func get() -> Result<Value, PostgresError>? { value.withLock { $0 } }
     }
 
     /// As ``PostgresConnection/close()``.
@@ -93,23 +93,40 @@ public final class PostgresBlockingConnection: Sendable {
     /// Runs a statement, and tells how many rows it inserted, updated, deleted or selected.
     @discardableResult
     public func execute(_ query: PostgresQuery) throws(PostgresError) -> Int {
-        try core.performBlocking(query, .text).affected
+        try perform(query, .text).affected
     }
 
     @usableFromInline
     func perform(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
-        try core.performBlocking(query, formats)
+        if core.observation != nil {
+            return try core.observedBlocking(
+                .query, query: query, { Observation.Counts(rows: $0.rowCount, affected: $0.affected) }
+            ) { () throws(PostgresError) -> Reply in try core.performBlocking(query, formats) }
+        }
+        return try core.performBlocking(query, formats)
     }
 
     /// As ``PostgresConnection/run(_:)``.
     public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
-        PostgresPipeline.Results(replies: try core.runBlocking(pipeline.items, pipeline.sync))
+        PostgresPipeline.Results(
+            replies: try core.observedBlocking(.pipeline, statements: pipeline.count, { Observation.Counts($0) }) {
+                () throws(PostgresError) -> [Reply] in
+                switch pipeline.sync {
+                case .isolated: return try core.runBlocking(pipeline.items, .isolated)
+                case .atomic: return try core.runBlocking(pipeline.items, .atomic)
+                case .savepoints:
+                    let begin = PostgresTransaction.Isolation.serverDefault.begin(readOnly: false, deferrable: false)
+                    return try runTransaction(pipeline, begin).replies
+                }
+            })
     }
 
     /// As ``PostgresConnection/script(_:)``.
     @discardableResult
     public func script(_ sql: PostgresQuery) throws(PostgresError) -> [PostgresRows<PostgresRow>] {
-        try core.scriptBlocking(sql).map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
+        try core.observedBlocking(.script, query: sql, { Observation.Counts($0) }) {
+            () throws(PostgresError) -> [Reply] in try core.scriptBlocking(sql)
+        }.map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
     }
 
     /// As ``PostgresConnection/prepare(_:)``.

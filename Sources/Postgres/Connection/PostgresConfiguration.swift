@@ -12,6 +12,18 @@ public struct PostgresConfiguration: Sendable, Hashable {
         case verifyFull = "verify-full"
     }
 
+    /// What cancelling a task does to its statement when that is on its way already. Before that, it is never sent.
+    public enum Cancellation: Sendable, Hashable {
+        /// The task ends at once, with `cancelled` and the outcome `unknown`; the statement runs to its end, and its result is thrown
+        /// away.
+        case finish
+        /// If the statement is the only one in flight, the server is asked to stop it (manual, "Canceling Requests in Progress"), and
+        /// the task ends when the server has answered, at the latest after ``PostgresConfiguration/cancelTimeout``: with `cancelled` and
+        /// the outcome `rejected` if the statement was stopped, with its result if it had ended before, with the outcome
+        /// `unknown` if the server does not answer; then the connection is closed. With others in flight, as `finish`.
+        case cancelRequest
+    }
+
     /// A host name, an address, or the folder of a Unix socket, which begins with `/`.
     public var host: String
     /// The TCP port, or the number in the name of a Unix socket (`.s.PGSQL.5432`).
@@ -47,8 +59,32 @@ public struct PostgresConfiguration: Sendable, Hashable {
     public var callerReadsBelowLatency: Duration
     /// How long sent data may stay unacknowledged before the connection counts as broken (TCP_USER_TIMEOUT).
     public var tcpUserTimeout: Duration?
+    /// How long a statement may take, from the moment its task begins to wait; of a stream or a pipeline, each wait for the server.
+    /// nil, the default, waits without bound. See ``withPostgresTimeout(_:_:)``, which bounds a whole piece of work, for what happens
+    /// at the deadline. The server's own `statement_timeout`, among `parameters`, holds beside it.
+    public var queryTimeout: Duration?
+    /// How long a statement that is being cancelled may take to end; then the connection is closed.
+    public var cancelTimeout: Duration
+    /// What cancelling a task does to its statement when that is on its way already.
+    public var cancellation: Cancellation
+    /// Gets what the server remarks: `RAISE NOTICE`, warnings and the like (manual, "Reporting Errors and Messages"). nil, the
+    /// default, costs nothing. It is called on a task of its own, in order, and often after the statement's own result; at most
+    /// 64 notices wait for it, then the oldest go, which ``PostgresNotice/lostBefore`` tells.
+    public var noticeHandler: (@Sendable (PostgresNotice) -> Void)? {
+        get { notices?.handle }
+        set { notices = newValue.map { NoticeHandler($0) } }
+    }
+    private var notices: NoticeHandler?
+    /// Told of each operation; see ``PostgresObserver``. nil, the default, costs nothing.
+    public var observer: (any PostgresObserver)? {
+        get { observerHolder?.observer }
+        set { observerHolder = newValue.map { ObserverHolder($0) } }
+    }
+    private var observerHolder: ObserverHolder?
     /// Further run-time parameters for the start of the session, such as `search_path`.
     public var parameters: [String: String]
+    /// The socket's send and receive buffers, for tests that fill them; nil leaves them to the system.
+    var socketBufferBytes: Int?
 
     /// What is not a parameter here has its default, and can be set afterwards.
     public init(
@@ -71,6 +107,9 @@ public struct PostgresConfiguration: Sendable, Hashable {
         maximumMessageBytes = 0x3FFF_FFFF
         callerReadsBelowLatency = .microseconds(200)
         tcpUserTimeout = .seconds(60)
+        queryTimeout = nil
+        cancelTimeout = .seconds(2)
+        cancellation = .finish
         parameters = [:]
     }
 }
@@ -107,6 +146,8 @@ extension PostgresConfiguration {
         if host.isEmpty { throw refuse("host is empty") }
         if user.isEmpty { throw refuse("user is empty") }
         if port < 1 || port > 65535 { throw refuse("port \(port) is not between 1 and 65535") }
+        if queryTimeout ?? .zero < .zero { throw refuse("queryTimeout is negative") }
+        if cancelTimeout < .zero { throw refuse("cancelTimeout is negative") }
         let fields = [
             ("host", host), ("user", user), ("password", password ?? ""), ("dbname", database ?? ""),
             ("application_name", applicationName ?? ""), ("sslrootcert", sslrootcert ?? ""),

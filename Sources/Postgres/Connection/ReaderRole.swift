@@ -56,6 +56,21 @@ struct ReaderPolicy: Sendable {
     var isFast: Bool { latency < latencyLimit }
 }
 
+/// When the loop lets replies gather before it reads on ("read moderation" of the io design).
+///
+/// The server sends the reply to each Sync by itself, so that behind a deep queue the loop is woken for nearly every one: two
+/// system calls and a thread switch, which cost more than the reply. A pause of a tenth of a millisecond brings a dozen at once.
+/// Only replies inside a deep queue come later for it, never a lone one; large replies, which fill a read by themselves, and a
+/// server that is slower than the pause are read as they come.
+enum ReadPause {
+    /// Replies that are owed still.
+    static let deepQueue = 16
+    /// A read of more than this had gathered enough.
+    static let smallRead = 4096
+    /// Reads without a pause after one that brought nothing.
+    static let afterVain = 16
+}
+
 /// How many threads of the process may sit in a bounded poll at once: half the processors, and none on a machine with one,
 /// where a polling thread is the whole cooperative pool.
 enum PollPermit {

@@ -2,7 +2,7 @@ import PostgresProtocol
 import PostgresTransport
 import Synchronization
 
-/// The rows of one statement on their way to a consumer that reads at its own speed.
+/// The rows of one statement, or what a COPY copies out, on their way to a consumer that reads at its own speed.
 ///
 /// Nobody reads the socket while `limit` bytes wait for the consumer and no other request is in flight: so a slow consumer
 /// holds the server back through the socket's buffer. The consumer itself is the reader when it wants more and nobody else
@@ -25,6 +25,10 @@ final class RowStream: @unchecked Sendable {
     var consumer = InFlight.Waiter.unclaimed
     /// How the statement ended; its rows were delivered apart.
     var end: Reply?
+    /// What the server answered to a COPY.
+    var copy: CopyResponse?
+    /// CopyDone or CopyFail was written.
+    var hasEndedCopy = false
 
     init(bound: Int) { self.bound = bound }
 
@@ -127,7 +131,7 @@ extension ConnectionCore {
     /// Reads once, on the consumer's thread; gives the role back.
     ///
     /// - Returns: false if nothing came in time; then the loop reads.
-    func readForStream(until deadline: ReadBound) -> Bool {
+    func readForStream(_ stream: RowStream, until deadline: ReadBound) -> Bool {
         var isReadable = false
         do {
             isReadable = wait(deadline)
@@ -148,8 +152,11 @@ extension ConnectionCore {
         let isClosed = state.withLock { state in
             if state.closed != nil { return true }
             countReads(&state)
-            // Others behind the stream need a reader now; so does a stream whose rows do not come fast.
-            state.reader = state.queue.isEmpty || (isReadable && state.queue.count == 1) ? .nobody : .loop
+            // Others behind the stream need a reader now; so do listeners, and a stream whose rows do not come fast. If the stream has
+            // ended, the only request in flight is somebody else's.
+            let isLeftToUs = isReadable && state.queue.count == 1 && !stream.isFinished
+            let mayRest = state.queue.isEmpty && state.listeners.isEmpty
+            state.reader = mayRest || isLeftToUs ? .nobody : .loop
             arm(&state)
             return false
         }
@@ -158,25 +165,40 @@ extension ConnectionCore {
     }
 
     nonisolated(nonsending) func nextBlock(_ stream: RowStream) async throws(PostgresError) -> RowCursor? {
+        guard let (chunk, columns) = try await nextChunk(stream) else { return nil }
+        return RowCursor(chunk, columns)
+    }
+
+    nonisolated(nonsending) func nextChunk(
+        _ stream: RowStream
+    ) async throws(PostgresError) -> (RowChunk, PostgresColumns)? {
+        var limits: WaitLimits?
         while true {
-            if Task.isCancelled { throw .cancelled(.unknown) }
+            if Task.isCancelled { throw await cancelled(stream) }
             switch try advance(stream) {
-            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
             case .read: continue
-            case .wait: await waitForRows(stream)
+            case .wait: try await waitForRows(stream, &limits)
             }
         }
     }
 
     func nextBlockBlocking(_ stream: RowStream) throws(PostgresError) -> RowCursor? {
+        guard let (chunk, columns) = try nextChunkBlocking(stream) else { return nil }
+        return RowCursor(chunk, columns)
+    }
+
+    func nextChunkBlocking(_ stream: RowStream) throws(PostgresError) -> (RowChunk, PostgresColumns)? {
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while true {
             switch try step(stream, mayRead: true) {
-            case .chunk(let chunk, let columns): return RowCursor(chunk, columns)
+            case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
-            case .read: _ = readForStream(until: .unbounded)
-            case .wait: waitForRowsBlocking(stream)
+            case .read: _ = readForStream(stream, until: blockingBound)
+            case .wait: waitForRowsBlocking(stream, until: deadline)
             }
+            if isDue(stream, deadline) { throw stopBlocking(stream, .timedOut) }
         }
     }
 
@@ -186,31 +208,34 @@ extension ConnectionCore {
         defer { if permit { PollPermit.giveBack() } }
         let step = try step(stream, mayRead: permit)
         // A poll in vain is not repeated: a silent server must not sit in a thread of the pool.
-        if case .read = step, !readForStream(until: .poll) { return try self.step(stream, mayRead: false) }
+        if case .read = step, !readForStream(stream, until: .poll) { return try self.step(stream, mayRead: false) }
         return step
     }
 
     /// Waits until the server has answered: with rows, with the end, or with an error, which is thrown here and not at the first row.
     nonisolated(nonsending) func begin(_ stream: RowStream) async throws(PostgresError) {
+        var limits: WaitLimits?
         while true {
-            if Task.isCancelled { throw .cancelled(.unknown) }
+            if Task.isCancelled { throw await cancelled(stream) }
             switch try advance(stream) {
             case .chunk(let chunk, _): return giveBack(chunk, to: stream)
             case .end: return
             case .read: continue
-            case .wait: await waitForRows(stream)
+            case .wait: try await waitForRows(stream, &limits)
             }
         }
     }
 
     func beginBlocking(_ stream: RowStream) throws(PostgresError) {
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
         while true {
             switch try step(stream, mayRead: true) {
             case .chunk(let chunk, _): return giveBack(chunk, to: stream)
             case .end: return
-            case .read: _ = readForStream(until: .unbounded)
-            case .wait: waitForRowsBlocking(stream)
+            case .read: _ = readForStream(stream, until: blockingBound)
+            case .wait: waitForRowsBlocking(stream, until: deadline)
             }
+            if isDue(stream, deadline) { throw stopBlocking(stream, .timedOut) }
         }
     }
 
@@ -237,30 +262,68 @@ extension ConnectionCore {
 
 /// Waiting for rows that somebody else reads.
 extension ConnectionCore {
-    nonisolated(nonsending) func waitForRows(_ stream: RowStream) async {
+    /// - Throws: `timedOut`, when the server has been told, or cannot be.
+    nonisolated(nonsending) private func waitForRows(
+        _ stream: RowStream, _ limits: inout WaitLimits?
+    ) async throws(PostgresError) {
+        let deadline = (limits ?? waitLimits()).deadline
+        if limits == nil { limits = WaitLimits(deadline: deadline, cancellation: .finish) }
+        var timer: EventLoop.Timer?
         await withTaskCancellationHandler {
             _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-                if !setConsumer(of: stream, .continuation(continuation)) { continuation.resume(returning: Reply()) }
+                guard setConsumer(of: stream, .continuation(continuation)) else {
+                    return continuation.resume(returning: Reply())
+                }
+                timer = deadline.map { deadline in loop.schedule(at: deadline) { self.wakeConsumer(of: stream) } }
             }
         } onCancel: {
-            let waiter = state.withLock { _ -> InFlight.Waiter in
-                defer { stream.consumer = .unclaimed }
-                return stream.consumer
+            wakeConsumer(of: stream)
+        }
+        if let timer { loop.cancel(timer) }
+        if isDue(stream, deadline) { throw await stop(stream, .timedOut) }
+    }
+
+    /// What a consumer learns whose task was cancelled.
+    nonisolated(nonsending) private func cancelled(_ stream: RowStream) async -> PostgresError {
+        waitLimits().cancellation == .cancelRequest ? await stop(stream, .cancelled) : .cancelled(.unknown)
+    }
+
+    /// Of a stream that is being stopped: its rows are thrown away, so only the end can wake its consumer.
+    nonisolated(nonsending) func waitForEnd(of stream: RowStream) async {
+        _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
+            if !setConsumer(of: stream, .continuation(continuation), evenIfCancelled: true) {
+                continuation.resume(returning: Reply())
             }
-            resume(waiter, Reply())
         }
     }
 
-    func waitForRowsBlocking(_ stream: RowStream) {
+    func waitForRowsBlocking(_ stream: RowStream, until deadline: Deadline? = nil) {
         let thread = BlockedThread()
-        if setConsumer(of: stream, .thread(thread)) { _ = thread.wait() }
+        guard setConsumer(of: stream, .thread(thread)) else { return }
+        let timer = deadline.map { deadline in loop.schedule(at: deadline) { self.wakeConsumer(of: stream) } }
+        _ = thread.wait()
+        if let timer { loop.cancel(timer) }
+    }
+
+    /// Whether time is up, and there is nothing that its consumer could be given.
+    private func isDue(_ stream: RowStream, _ deadline: Deadline?) -> Bool {
+        guard let deadline, deadline.hasPassed else { return false }
+        return state.withLock { _ in stream.chunks.isEmpty && !stream.isFinished && stream.error == nil }
+    }
+
+    private func wakeConsumer(of stream: RowStream) {
+        let waiter = state.withLock { _ -> InFlight.Waiter in
+            defer { stream.consumer = .unclaimed }
+            return stream.consumer
+        }
+        resume(waiter, Reply())
     }
 
     /// False if there is something to take already.
-    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter) -> Bool {
+    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter, evenIfCancelled: Bool = false) -> Bool {
         state.withLock { state in
             guard stream.chunks.isEmpty, !stream.isFinished, stream.error == nil, state.closed == nil,
-                !waiter.isCancelledTask
+                evenIfCancelled || !waiter.isCancelledTask
             else { return false }
             stream.consumer = waiter
             return true

@@ -78,8 +78,8 @@ public struct PostgresBlockingRowStream<Row> {
 /// Keeps a stream open: when the sequence and its iterator are gone, the rest of the rows is thrown away.
 @usableFromInline
 final class RowStreamHandle: Sendable {
-    private let stream: RowStream
-    private let core: ConnectionCore
+    let stream: RowStream
+    let core: ConnectionCore
     // Keeps the connection from being closed under the stream.
     private let connection: any AnyObject & Sendable
 

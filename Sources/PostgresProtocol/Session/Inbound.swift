@@ -29,12 +29,14 @@ package struct Inbound: ~Copyable, Sendable {
         case finished
         /// COPY FROM STDIN was begun and nobody asked for it: send CopyFail, and Sync if the request was an extended one.
         case refuseCopy(resync: Bool)
+        /// The COPY that was asked for has begun; what comes out of it is told by `rows`.
+        case copyBegan(CopyResponse)
         case notice(ServerReport)
         case notification(NotificationResponse)
         case parameter(ParameterStatus)
     }
 
-    private enum Phase {
+    enum Phase {
         case idle
         case closing
         case parsing
@@ -47,28 +49,41 @@ package struct Inbound: ~Copyable, Sendable {
         case skipping
         case simple
         case simpleRows
+        /// A COPY was sent; CopyInResponse or CopyOutResponse comes.
+        case copyRequested
+        case copyingIn
+        case copyingOut
+        /// Behind CopyDone.
+        case copied
+        /// Behind the CommandComplete of a COPY.
+        case copyEnding
     }
 
     package var buffer: ReceiveBuffer
     package var limits: MessageFramer.Limits
     /// Messages received so far. (A mutating getter: for a plain one the caller, in another module, copies all of this first.)
     package var messageCount: Int { mutating get { messages } }
-    private var messages = 0
+    var messages = 0
 
     /// The last thing the server said before it closes the connection.
     package private(set) var farewell: ServerReport?
 
-    private var phase = Phase.idle
+    /// Whether it said that. (Mutating, as `messageCount`.)
+    package var hasFarewell: Bool { mutating get { farewell != nil } }
+
+    var phase = Phase.idle
     package private(set) var request = Request(Request.Parts(rawValue: 0))
-    private var columnCount = 0
+    var columnCount = 0
     private var closesLeft = 0
-    private var discardsRows = false
+    var discardsRows = false
     /// An error came in the current group, and its ReadyForQuery did not.
-    private var groupFailed = false
+    var groupFailed = false
     private var parameterTypes: [UInt32] = []
-    private var result = StatementResult()
+    var result = StatementResult()
+    /// Where a COPY TO STDOUT in binary format stands.
+    var copyPosition = CopyPosition.beforeHeader
     /// The block of the last reply; filled again if nobody holds it any more.
-    private var spare: RowChunk?
+    var spare: RowChunk?
 
     package init(
         bufferCapacity: Int = 16384, limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)
@@ -89,7 +104,8 @@ package struct Inbound: ~Copyable, Sendable {
         closesLeft = request.closes
         discardsRows = false
         if request.parts.contains(.simple) {
-            phase = .simple
+            phase = request.parts.isDisjoint(with: [.copiesIn, .copiesOut]) ? .simple : .copyRequested
+            copyPosition = .beforeHeader
         } else {
             phase = .closing
             columnCount = request.statement?.description?.columnCount ?? 0
@@ -106,23 +122,6 @@ package struct Inbound: ~Copyable, Sendable {
         package let rowCount: Int
         package let affected: Int
         package let status: TransactionStatus?
-    }
-
-    /// The end of a request that went as usual; nil if `takeResult` has more to say. Spares most requests the copying of what they
-    /// do not have.
-    package mutating func takeUsualEnd() -> UsualEnd? {
-        guard request.parts == .executesAndSyncs, !result.isUnusual else { return nil }
-        let end = UsualEnd(
-            block: result.firstChunk, rowCount: result.rowCount, affected: result.affected, status: result.status)
-        result.affected = 0
-        if result.firstChunk != nil {
-            result.rowCount = 0
-            result.rowBytes = 0
-            // The last block becomes the spare one: a swap costs no counting of references.
-            swap(&spare, &result.firstChunk)
-            result.firstChunk = nil
-        }
-        return end
     }
 
     /// A block without rows: to tell the columns of an empty result.
@@ -185,6 +184,11 @@ package struct Inbound: ~Copyable, Sendable {
                 if case .needsBytes = event { continue }
                 return event
             }
+            if phase == .copyingOut, tag == BackendMessage.Tag.copyData {
+                guard try readCopyData() else { return .needsBytes }
+                if result.firstChunk != nil { return .rows }
+                continue
+            }
             let size = try MessageFramer.judge(tag: tag, length: length, limits: limits)
             guard available >= size else {
                 // What cannot be legal is not waited for, nor kept.
@@ -242,7 +246,7 @@ package struct Inbound: ~Copyable, Sendable {
     private func mayCome(_ tag: UInt8) -> Bool {
         switch UnicodeScalar(tag) {
         case "N", "A", "S", "E": return true
-        case "Z": return phase == .syncing || phase == .skipping || phase == .simple
+        case "Z": return phase == .syncing || phase == .skipping || phase == .simple || phase == .copyEnding
         case "3": return phase == .closing
         case "1": return phase == .parsing
         case "t": return phase == .describingParameters
@@ -250,9 +254,12 @@ package struct Inbound: ~Copyable, Sendable {
         case "T": return phase == .describingRows || phase == .simple
         case "2": return phase == .binding
         case "D": return phase == .rows || phase == .simpleRows
-        case "C": return phase == .rows || phase == .simple || phase == .simpleRows
+        case "C":
+            return phase == .rows || phase == .simple || phase == .simpleRows || phase == .copyingIn || phase == .copied
         case "I": return phase == .rows || phase == .simple
-        case "G", "H", "d", "c": return phase == .rows || phase == .simple
+        case "s": return phase == .rows && request.parts.contains(.limited)
+        case "G", "H": return phase == .rows || phase == .simple || phase == .copyRequested
+        case "d", "c": return phase == .rows || phase == .simple || phase == .copyingOut
         default: return false
         }
     }
@@ -272,8 +279,9 @@ package struct Inbound: ~Copyable, Sendable {
 
     private mutating func readReady(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event {
         var reader = ByteReader(body, message: tag)
-        result.status = try TransactionStatus(&reader)
+        let status = try TransactionStatus(&reader)
         try reader.finish()
+        result.status = status
         groupFailed = false
         return finish()
     }
@@ -299,7 +307,9 @@ package struct Inbound: ~Copyable, Sendable {
             try readTag(body)
             return executed()
         case (.rows, .emptyQueryResponse): return executed()
-        case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery):
+        case (.rows, .portalSuspended) where request.parts.contains(.limited): return executed()
+        case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery),
+            (.copyEnding, .readyForQuery):
             return try readReady(tag, body)
         case (.simple, .rowDescription(let description)):
             result.description = StatementDescription(parameterTypes: [], rowDescription: description)
@@ -317,6 +327,17 @@ package struct Inbound: ~Copyable, Sendable {
         case (.rows, .copyData), (.simple, .copyData), (.rows, .copyDone), (.simple, .copyDone):
             // The data of a COPY TO STDOUT that nobody asked for: read and thrown away.
             guard case .copy = result.failure else { throw unexpected(tag) }
+        case (.copyRequested, .copyInResponse(let response)) where request.parts.contains(.copiesIn):
+            phase = .copyingIn
+            return .copyBegan(response)
+        case (.copyRequested, .copyOutResponse(let response)) where request.parts.contains(.copiesOut):
+            try beginCopyOut(response)
+            return .copyBegan(response)
+        case (.copyingOut, .copyDone):
+            try finishCopyOut()
+        case (.copyingIn, .commandComplete), (.copied, .commandComplete):
+            try readTag(body)
+            phase = .copyEnding
         default: throw unexpected(tag)
         }
         return nil
@@ -335,8 +356,8 @@ package struct Inbound: ~Copyable, Sendable {
             result.failure = .rejected(report)
             result.failedBeforeRunning = phase != .rows && phase != .syncing
         }
-        if phase == .simple || phase == .simpleRows {
-            phase = .simple
+        if request.parts.contains(.simple) {
+            phase = request.parts.isDisjoint(with: [.copiesIn, .copiesOut]) ? .simple : .skipping
             return nil
         }
         groupFailed = true
@@ -360,10 +381,10 @@ package struct Inbound: ~Copyable, Sendable {
         }
     }
 
-    /// Binding is skipped by requests that execute nothing.
+    /// Binding is skipped by requests that execute nothing, or a portal that is there already.
     private mutating func enterBinding() {
         guard phase == .binding, !request.parts.contains(.executes) else { return }
-        phase = .syncing
+        phase = request.parts.contains(.limited) ? .rows : .syncing
     }
 
     private mutating func described(_ rows: RowDescription?) {
@@ -450,7 +471,7 @@ package struct Inbound: ~Copyable, Sendable {
         }
     }
 
-    private mutating func recycledChunk(_ size: Int) -> RowChunk? {
+    mutating func recycledChunk(_ size: Int) -> RowChunk? {
         #if DEBUG
             // The thread sanitizer sees neither the counting of references, inside the runtime, nor fences: it would take every block
             // that another thread has read for a race, and nothing here could tell it when that thread was done.
@@ -465,5 +486,5 @@ package struct Inbound: ~Copyable, Sendable {
         return chunk
     }
 
-    private func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag, while: "\(phase)") }
+    func unexpected(_ tag: UInt8) -> ProtocolError { .unexpectedMessage(tag, while: "\(phase)") }
 }

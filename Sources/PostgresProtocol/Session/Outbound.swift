@@ -61,6 +61,52 @@ package struct Outbound: ~Copyable, Sendable {
         return request
     }
 
+    /// Parse, Describe, Bind of a portal with a name, Execute of its first rows, and Sync. The statement is the unnamed one: a
+    /// portal outlives it, and a cursor is worth a Parse.
+    package mutating func open(
+        portal: String, _ statement: PreparedStatement, maximumRows: Int32, _ parameters: Parameters,
+        _ formats: FormatCodes, into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        var request = Request([.executes, .limited, .syncs], statement: statement)
+        let start = writer.count
+        let evicted = statements.evicted
+        try parse(statement, into: &writer, &request)
+        do {
+            try Array(portal.utf8).withUnsafeBufferPointer { name throws(EncodingError) in
+                try writer.bind(
+                    portal: UnsafeRawBufferPointer(name), statement: UnsafeRawBufferPointer(start: nil, count: 0),
+                    parameterFormats: parameters.formats, parameterCount: parameters.count, cells: parameters.cells,
+                    resultFormats: formats)
+            }
+            try writer.execute(portal: portal, maximumRows: maximumRows)
+        } catch {
+            writer.truncate(to: start)
+            takeBack(statement, evicted)
+            throw error
+        }
+        writer.sync()
+        messageCount &+= 3
+        return request
+    }
+
+    /// Execute of a portal's next rows, and Sync.
+    package mutating func fetch(
+        portal: String, _ statement: PreparedStatement, maximumRows: Int32, into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        try writer.execute(portal: portal, maximumRows: maximumRows)
+        writer.sync()
+        messageCount &+= 2
+        return Request([.limited, .syncs], statement: statement)
+    }
+
+    /// Close of a portal, and Sync.
+    package mutating func close(portal: String, into writer: inout ByteWriter) throws(EncodingError) -> Request {
+        try writer.close(portal: portal)
+        writer.sync()
+        messageCount &+= 2
+        return Request(.syncs, closes: 1)
+    }
+
     /// Parse, Describe and Sync alone.
     package mutating func prepare(
         _ statement: PreparedStatement, into writer: inout ByteWriter
@@ -79,6 +125,29 @@ package struct Outbound: ~Copyable, Sendable {
         return Request(.simple)
     }
 
+    /// A simple Query that is one COPY; `direction` is `copiesIn` or `copiesOut`.
+    package mutating func copy(
+        _ sql: String, _ direction: Request.Parts, into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        try writer.query(sql)
+        messageCount &+= 1
+        return Request(direction.union(.simple))
+    }
+
+    /// A piece of a COPY FROM STDIN.
+    package mutating func copyData(
+        _ bytes: UnsafeRawBufferPointer, into writer: inout ByteWriter
+    ) throws(EncodingError) {
+        try writer.copyData(bytes)
+        messageCount &+= 1
+    }
+
+    /// The end of a COPY FROM STDIN: CopyDone, or CopyFail with a reason.
+    package mutating func endCopy(failing reason: String?, into writer: inout ByteWriter) throws(EncodingError) {
+        if let reason { try writer.copyFail(reason: reason) } else { writer.copyDone() }
+        messageCount &+= 1
+    }
+
     /// A Sync of its own: the end of an atomic group, or a sign of life.
     package mutating func sync(into writer: inout ByteWriter) -> Request {
         writer.sync()
@@ -92,6 +161,9 @@ package struct Outbound: ~Copyable, Sendable {
         if resync { writer.sync() }
         messageCount &+= resync ? 2 : 1
     }
+
+    /// The driver took an execution that parses nothing out of the writer again.
+    package mutating func tookBackExecution() { messageCount &-= 3 }
 
     /// A Parse that was written before a Bind that cannot be.
     @inline(never)

@@ -54,6 +54,12 @@ package struct StatementCache: ~Copyable, Sendable {
         if !statement.name.isEmpty { evicted.append(statement.name) }
     }
 
+    /// Forgets every statement whose Parse was confirmed: the server may have none of them, but to close one that it does not have
+    /// is no error.
+    package mutating func evictAll() {
+        for statement in Array(statements.values) where statement.state == .ready { evict(statement) }
+    }
+
     /// The names could not be closed after all.
     package mutating func putBack(_ names: [[UInt8]]) { evicted += names }
 

@@ -21,9 +21,6 @@ package struct StatementResult: Sendable {
 
     package init() {}
 
-    /// Whether there is more to it than rows of one block and a count.
-    package var isUnusual: Bool { failure != nil || !moreChunks.isEmpty }
-
     package enum Failure: Sendable {
         /// The server's ErrorResponse.
         case rejected(ServerReport)

@@ -7,6 +7,8 @@ import Testing
 struct InboundTests {
     static let described: [Message] = [.parseComplete, .parameterDescription([23]), .rowDescription([.int4])]
     static let row = Message.dataRow([[0, 0, 0, 1]])
+    /// Execute of a portal that was bound before.
+    static let fetch = Request([.limited, .syncs], statement: UsualReplyTests.prepared(columns: 1).statement)
 
     /// What is asked, what is answered, and what must be made of it.
     struct Dialogue: Sendable, CustomTestStringConvertible {
@@ -156,13 +158,27 @@ struct InboundTests {
             described + [.bindComplete, row, row, row, .errorResponse("57014"), .readyForQuery()],
             ["request: 57014, 0 rows, 0 affected idle"]),
         Dialogue(
+            "a portal in three pieces, and its end",
+            [Request([.parses, .describes, .executes, .syncs, .limited]), fetch, fetch, Request(.syncs, closes: 1)],
+            described + [.bindComplete, row, row, .portalSuspended, .readyForQuery("T")]
+                + [row, row, .portalSuspended, .readyForQuery("T"), row, .commandComplete("SELECT 1")]
+                + [.readyForQuery("T"), .closeComplete, .readyForQuery("T")],
+            [
+                "request: ok, 2 rows, 0 affected inTransaction", "request: ok, 2 rows, 0 affected inTransaction",
+                "request: ok, 1 rows, 1 affected inTransaction", "request: ok, 0 rows, 0 affected inTransaction",
+            ]),
+        Dialogue(
+            "a portal that is not there, and an error between rows", [fetch, fetch],
+            [.errorResponse("34000"), .readyForQuery(), row, .errorResponse("22012"), .readyForQuery("E")],
+            ["request: 34000, 0 rows, 0 affected idle", "request: 22012, 1 rows, 0 affected failed"]),
+        Dialogue(
             "an error that answers nothing", [], [.errorResponse("57P01", severity: "FATAL")], ["farewell"]),
         Dialogue(
             "an error and then a fatal one", [.first()],
             [.errorResponse("42601"), .errorResponse("57P01", severity: "FATAL")], []),
     ]
 
-    @Test(arguments: dialogues)
+    @Test(arguments: dialogues + copyDialogues)
     func `a dialogue gives the same events however its bytes arrive`(dialogue: Dialogue) throws {
         for sizes in [[Int.max], [1], [2], [3, 1, 4], [5], [6], [7, 64]] {
             let events = try SessionTranscript.events(dialogue.requests, dialogue.messages, split: sizes)
@@ -170,7 +186,7 @@ struct InboundTests {
         }
     }
 
-    @Test(arguments: dialogues)
+    @Test(arguments: dialogues + copyDialogues)
     func `a dialogue cut at random gives the same events`(dialogue: Dialogue) throws {
         var random = SeededGenerator(seed: 7)
         for _ in 0..<20 {
@@ -205,6 +221,14 @@ struct InboundTests {
         Position(testDescription: "Bind alone", requests: [Request([.executes, .syncs])], before: [], legal: "2E"),
         Position(testDescription: "rows", requests: [.first()], before: described + [.bindComplete], legal: "DCIGHE"),
         Position(
+            testDescription: "rows of a portal that is opened",
+            requests: [Request([.parses, .describes, .executes, .syncs, .limited])],
+            before: described + [.bindComplete], legal: "DCIGHEs"),
+        Position(testDescription: "rows of an open portal", requests: [fetch], before: [], legal: "DCIGHEs"),
+        Position(
+            testDescription: "behind a suspended portal", requests: [fetch], before: [row, .portalSuspended],
+            legal: "ZE"),
+        Position(
             testDescription: "behind a row", requests: [.first()], before: described + [.bindComplete, row],
             legal: "DCIGHE"),
         Position(
@@ -232,7 +256,7 @@ struct InboundTests {
         .parseComplete, .portalSuspended, .readyForQuery(), .rowDescription([.int4]),
     ]
 
-    @Test(arguments: positions)
+    @Test(arguments: positions + copyPositions)
     func `every message is legal or breaks the protocol`(position: Position) throws {
         for sample in Self.samples {
             let isLegal = position.legal.utf8.contains(sample.bytes[0])
@@ -251,7 +275,7 @@ struct InboundTests {
         }
     }
 
-    @Test(arguments: positions)
+    @Test(arguments: positions + copyPositions)
     func `a type that no server sends, or a length that none has, is refused by the header`(position: Position) throws {
         for header in [
             Message(type: "?", length: 100), Message(type: "D", length: 3), Message(type: "Z", length: 30_001),
@@ -315,7 +339,9 @@ struct InboundTests {
             for _ in 0..<Int.random(in: 0...3, using: &random) {
                 bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
             }
-            let requests: [Request] = [.first(closes: 1), .first(sync: false), .sync, .script, .sync]
+            let requests: [Request] = [
+                .first(closes: 1), .first(sync: false), .sync, .copyOut, .copyRows, .copyIn, .script, .sync,
+            ]
             // The same end, whole and byte by byte.
             var ends: [String] = []
             for size in [bytes.count, 1] {

@@ -14,8 +14,17 @@ struct SessionTranscript: ~Copyable {
     private var requests: ArraySlice<Request>
     private(set) var events: [String] = []
     private var streamedRows = 0
+    /// Whether whole usual replies are taken in one step, as a connection does.
+    private let takesUsualReplies: Bool
+    private(set) var usualReplies = 0
+    /// The bytes of all blocks of rows.
+    private(set) var streamed: [UInt8] = []
 
-    init(_ requests: [Request], limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true)) {
+    init(
+        _ requests: [Request], limits: MessageFramer.Limits = MessageFramer.Limits(isAuthenticated: true),
+        takesUsualReplies: Bool = false
+    ) {
+        self.takesUsualReplies = takesUsualReplies
         inbound = Inbound(bufferCapacity: 64, limits: limits)
         self.requests = requests[...]
     }
@@ -41,6 +50,13 @@ struct SessionTranscript: ~Copyable {
     mutating func feed(_ bytes: [UInt8]) throws(ProtocolError) {
         bytes.withUnsafeBytes { inbound.buffer.append($0) }
         while true {
+            if takesUsualReplies, let end = inbound.takeUsualReply(columns: nil) {
+                usualReplies += 1
+                let status = end.status.map { " \($0)" } ?? ""
+                events.append(
+                    "request: ok, \(end.block?.rowCount ?? 0) rows, \(end.affected) affected\(status)")
+                continue
+            }
             switch try inbound.next() {
             case .needsBytes: return
             case .needsRequest:
@@ -52,7 +68,9 @@ struct SessionTranscript: ~Copyable {
                 }
             case .rows:
                 // How rows are cut into blocks depends on how they arrive.
-                streamedRows += inbound.takeRows()?.rowCount ?? 0
+                let chunk = inbound.takeRows()
+                streamedRows += chunk?.rowCount ?? 0
+                if let chunk { streamed += UnsafeRawBufferPointer(start: chunk.base, count: chunk.byteCount) }
             case .statementFinished: finish("statement")
             case .finished:
                 let endsGroup = !inbound.request.parts.isDisjoint(with: [.syncs, .simple])
@@ -60,6 +78,8 @@ struct SessionTranscript: ~Copyable {
                 // The next request of a group begins with no message of its own.
                 if !endsGroup, let next = requests.popFirst() { inbound.begin(next) }
             case .refuseCopy(let resync): events.append("refuse copy, resync \(resync)")
+            case .copyBegan(let response):
+                events.append("copy of \(response.columnFormats.count) columns, \(response.format)")
             case .notice(let report): events.append("notice \(report.message)")
             case .notification(let notification): events.append("notification \(notification.channel)")
             case .parameter(let parameter): events.append("parameter \(parameter.name)")

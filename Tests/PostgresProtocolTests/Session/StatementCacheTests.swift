@@ -58,6 +58,18 @@ struct StatementCacheTests {
         #expect(new.name != old.name)
     }
 
+    @Test func `a server that forgot its statements is asked for none of those it confirmed`() {
+        var cache = StatementCache(capacity: 3)
+        let ready = cache.insert(key("a"))
+        ready.state = .ready
+        let pending = cache.insert(key("b"))
+        cache.evictAll()
+        #expect(ready.state == .gone)
+        #expect(cache.statement(for: key("a")) == nil)
+        #expect(cache.statement(for: key("b")) === pending)
+        #expect(cache.takeEvicted() == [ready.name])
+    }
+
     @Test func `no name is used twice`() {
         var cache = StatementCache(capacity: 3)
         let names = (0..<100).map { cache.insert(key("\($0)")).name }

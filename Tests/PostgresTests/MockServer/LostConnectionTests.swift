@@ -271,7 +271,7 @@ struct MockLostConnectionTests {
         let errors = try await Task(executorPreference: db.executor) {
             var numbers: [Int] = []
             for _ in 0..<2 {
-                let begun = try db.core.begin("SELECT 1 AS n", .text, .cached, mayRead: false, blocking: false)
+                let begun = try db.core.begin("SELECT 1 AS n", .text, .cached, as: nil, mayRead: false, blocking: false)
                 guard case .queued(let number, flush: false) = begun else { throw PostgresError.cancelled(.notSent) }
                 numbers.append(number)
             }

@@ -1,3 +1,4 @@
+import Foundation
 import PostgresProtocol
 import PostgresTransport
 import TestTurns
@@ -249,6 +250,40 @@ struct MockStreamTests {
             #expect(error?.code == .cancelled)
             gate.open()
             try await expectNumber(1, db)
+        }
+    }
+
+    @Test func `who waits behind a stream has a reader when the stream ends`() async throws {
+        let consumed = Gate()
+        let ended = Gate()
+        let reply = Self.rows(3, bytes: 10)
+        try await withMock([
+            .answer(1), .expect(firstExecution), .send(Array(reply.dropLast(2))), .expect(nextExecution),
+            .send(Array(reply.suffix(2))), .wait(for: ended), .send(Message.boundReply(rows: [[Int32(2).bytes]])),
+        ]) { db, _ in
+            try await expectNumber(1, db)
+            let core = db.core
+            // A thread of its own, that reads for itself without a bound.
+            async let count = withCheckedThrowingContinuation { (continuation: CheckedContinuation<Int, any Error>) in
+                Thread.detachNewThread {
+                    continuation.resume(
+                        with: Result {
+                            let stream = try core.streamBlocking(Self.query, .text)
+                            var count = 0
+                            while var block = try core.nextBlockBlocking(stream) {
+                                while block.advance() { count += 1 }
+                                if count == 3 { consumed.open() }
+                            }
+                            ended.open()
+                            return count
+                        })
+                }
+            }
+            await consumed.opened()
+            await eventually { core.state.withLock { $0.reader == .caller } }
+            try await expectNumber(2, db)
+            let read = try await count
+            #expect(read == 3)
         }
     }
 }

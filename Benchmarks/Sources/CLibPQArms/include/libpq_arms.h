@@ -49,3 +49,16 @@ bool libpq_arm_bulk(libpq_arm *arm, const libpq_arrays *arrays);
 bool libpq_arm_bulk_rows(libpq_arm *arm, const libpq_rows *rows);
 /// Statement "rows" (int4) -> int4, int8, text, float8, timestamptz in single-row mode; every column is read.
 bool libpq_arm_read_rows(libpq_arm *arm, int32_t count, double *checksum);
+
+/// A row of a table (int4, text, float8).
+typedef struct {
+    int32_t key;
+    int32_t length;
+    double number;
+    const char *text;
+} libpq_copy_row;
+
+/// COPY ... FROM STDIN (FORMAT binary): the values are converted into blocks of 64 KiB, each given to PQputCopyData.
+bool libpq_arm_copy_in(libpq_arm *arm, const char *sql, const libpq_copy_row *rows, int32_t count);
+/// COPY ... TO STDOUT (FORMAT binary); every column is read.
+bool libpq_arm_copy_out(libpq_arm *arm, const char *sql, int64_t *rows, double *checksum);

@@ -1,0 +1,43 @@
+import PostgresTransport
+
+extension PostgresConnection {
+    /// Asks the server to stop what this connection is running (manual, "Canceling Requests in Progress"; libpq's `PQcancel`).
+    ///
+    /// It goes over a connection of its own, to the same address and with TLS if this one has it. When it returns, the request has
+    /// had its effect: it never stops a statement that was begun afterwards. Until then, statements of other tasks wait. The task
+    /// whose statement was stopped gets `queryCanceled` (57014); if the statement is part of a transaction, that has failed. A
+    /// pipeline goes on behind the statement that was stopped, unless it is atomic.
+    ///
+    /// - Returns: whether anything was in flight. It may still have ended before the request arrived.
+    /// - Throws: `unsupported` if several requests are in flight, because any of them could be hit, or if the server gave no key;
+    ///   `cannotConnect` or `tls` if no connection could be made: then nothing has changed. `timedOut` if the statement did not end
+    ///   within ``PostgresConfiguration/cancelTimeout``: then the connection is closed.
+    @discardableResult
+    public func cancel() async throws(PostgresError) -> Bool { try await core.cancelRunning() }
+}
+
+extension PostgresBlockingConnection {
+    /// As ``PostgresConnection/cancel()``, from another thread than the one that waits.
+    @discardableResult
+    public func cancel() throws(PostgresError) -> Bool {
+        let finished = Handover<Bool>()
+        let thread = BlockedThread()
+        let core = core
+        if core.loop.isCurrent {
+            throw PostgresError(
+                code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
+                hint: "use PostgresConnection there")
+        }
+        Task.detached {
+            do throws(PostgresError) {
+                finished.set(.success(try await core.cancelRunning()))
+            } catch {
+                finished.set(.failure(error))
+            }
+            thread.resume(returning: Reply())
+        }
+        _ = thread.wait()
+        guard let result = finished.get() else { throw .internalFailure("cancelling ended without a result") }
+        return try result.get()
+    }
+}

@@ -1,0 +1,94 @@
+/// Told of what connections and pools do: the one place to attach logs, metrics and traces.
+///
+/// ```swift
+/// struct SlowQueries: PostgresObserver {
+///     func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?) {
+///         if result.duration > .seconds(1) { print(operation.sql ?? "\(operation.kind)", result.duration) }
+///     }
+/// }
+/// configuration.observer = SlowQueries()
+/// ```
+/// `began` and `ended` are called by the task or thread that runs the operation, never under a lock and never on the event loop's
+/// thread of their own accord; what they take, the operation takes. Without an observer none of it costs anything.
+///
+/// Adapters are a few lines: a log line in `ended`; a counter and a timer by ``PostgresOperation/Kind``; a span that `began`
+/// starts and returns, and `ended` gets back as `context` and ends.
+public protocol PostgresObserver: Sendable {
+    /// Whether operations carry their parameters' values, which can be secrets. False unless implemented.
+    var wantsParameters: Bool { get }
+    /// An operation begins.
+    ///
+    /// - Returns: what `ended` is to be handed.
+    func began(_ operation: PostgresOperation) -> (any Sendable)?
+    /// An operation ended, well or not.
+    func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?)
+    /// Something happened in a pool that is no operation of a caller's. Called on whatever thread it happened on, the event loop's
+    /// included: be quick.
+    func happened(_ event: PostgresPoolEvent)
+}
+
+extension PostgresObserver {
+    public var wantsParameters: Bool { false }
+    public func began(_ operation: PostgresOperation) -> (any Sendable)? { nil }
+    public func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?) {}
+    public func happened(_ event: PostgresPoolEvent) {}
+}
+
+/// What an observer is told of.
+public struct PostgresOperation: Sendable {
+    /// What is done. The raw values are fit to be labels of metrics.
+    public enum Kind: String, Sendable, Hashable, CaseIterable {
+        /// Making a connection: address, TLS, authentication.
+        case connect
+        /// Waiting for a connection of a pool.
+        case acquire
+        /// One statement, to its end.
+        case query
+        /// Several statements in one flight; those of a transaction's own (BEGIN, COMMIT) included.
+        case pipeline
+        /// Several statements in one text.
+        case script
+        /// Opening a stream of rows: until the server's first answer.
+        case stream
+        /// A COPY in, from its beginning to its end.
+        case copy
+    }
+
+    /// What is done.
+    public let kind: Kind
+    /// The statement's text with `$1` for its first parameter; the script; nil for what has no text.
+    public let sql: String?
+    /// How many statements it is.
+    public let statements: Int
+    /// The server's address, as errors name it.
+    public let server: String
+    /// The database.
+    public let database: String
+    /// The role.
+    public let user: String
+    /// The parameters as they are sent, in text or binary form by their types, nil for NULL. Empty unless
+    /// ``PostgresObserver/wantsParameters``.
+    public let parameters: [[UInt8]?]
+
+    /// How an operation ended.
+    public struct Result: Sendable {
+        /// From the call to its return, waiting included.
+        public let duration: Duration
+        /// Rows that came back; of a stream none are known yet.
+        public let rows: Int
+        /// Rows inserted, updated, deleted, selected or copied, by the command tags.
+        public let affected: Int
+        /// What went wrong: the SQLSTATE is its `code`. Of a pipeline the first error.
+        public let error: PostgresError?
+        /// Round trips that ended on the connection meanwhile, others' included.
+        public let roundTrips: Int
+    }
+}
+
+/// What happens in a pool by itself.
+public enum PostgresPoolEvent: Sendable {
+    /// A connection was closed, and why.
+    case closed(PostgresClient.CloseReason)
+    /// A connection is held for longer than ``PostgresClient/Options/leakTime``.
+    case leak(PostgresClient.Leak)
+}

@@ -1,0 +1,218 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// Getting a connection, using it, and giving it back.
+extension ConnectionPool {
+    private enum Asked {
+        case lease(Lease)
+        case wait(WaiterQueue.ID)
+        case failed(PostgresError)
+    }
+
+    private func ask(_ use: PoolStateMachine.Use) -> Asked {
+        update { state, now in
+            switch state.machine.acquire(use, now: now) {
+            case .granted(let granted):
+                guard let lease = lease(granted, state) else {
+                    return .failed(.internalFailure("a slot of the pool has no connection"))
+                }
+                return .lease(lease)
+            case .wait(let waiter): return .wait(waiter)
+            case .failed(let failure):
+                return .failed(PostgresError(failure, PostgresClient.Statistics(state.machine), options))
+            }
+        }
+    }
+
+    func lease(_ granted: PoolStateMachine.Granted, _ state: borrowing State) -> Lease? {
+        guard let core = state.entries[granted.id.slot].core else { return nil }
+        return Lease(id: granted.id, core: core, carriesReset: granted.carriesReset, isJoined: granted.isJoined)
+    }
+
+    // MARK: Acquiring
+
+    /// A connection that is alive, as far as this machine knows.
+    nonisolated(nonsending) func acquire(_ use: PoolStateMachine.Use) async throws(PostgresError) -> Lease {
+        guard let observation else { return try await acquireUnobserved(use) }
+        let running = observation.begin(.acquire, statements: 0)
+        do throws(PostgresError) {
+            let lease = try await acquireUnobserved(use)
+            observation.end(running, Observation.Counts())
+            return lease
+        } catch {
+            observation.end(running, Observation.Counts(error: error))
+            throw error
+        }
+    }
+
+    private nonisolated(nonsending) func acquireUnobserved(
+        _ use: PoolStateMachine.Use
+    ) async throws(PostgresError) -> Lease {
+        while true {
+            let lease: Lease
+            switch ask(use) {
+            case .lease(let found): lease = found
+            case .failed(let error): throw error
+            case .wait(let waiter):
+                switch await wait(waiter) {
+                case .lease(let granted): lease = granted
+                case .failed(let error): throw error
+                }
+            }
+            if isUsable(lease) { return lease }
+        }
+    }
+
+    /// An idle connection, if there is one: without suspending.
+    @inline(__always)
+    private func acquireAtOnce(_ use: PoolStateMachine.Use) -> Lease? {
+        let found = update { state, now -> Lease? in
+            guard state.machine.canGrantAtOnce(use), case .granted(let granted) = state.machine.acquire(use, now: now)
+            else { return nil }
+            return lease(granted, state)
+        }
+        guard let found, isUsable(found) else { return nil }
+        return found
+    }
+
+    /// A connection that died while nobody used it goes back, to be closed.
+    @inline(__always)
+    private func isUsable(_ lease: Lease) -> Bool {
+        if lease.isJoined || lease.core.checkOut(resets: lease.carriesReset) { return true }
+        update { state, now in
+            state.machine.release(lease.id, .broken, resetPending: true, needsReset: false, now: now)
+        }
+        return false
+    }
+
+    nonisolated(nonsending) private func wait(_ waiter: WaiterQueue.ID) async -> Grant {
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { (continuation: UnsafeContinuation<Grant, Never>) in
+                let early = state.withLock { state -> Grant? in
+                    if case .answered(let grant)? = state.waiting.removeValue(forKey: waiter) { return grant }
+                    state.waiting[waiter] = .suspended(continuation)
+                    return nil
+                }
+                if let early { continuation.resume(returning: early) }
+            }
+        } onCancel: {
+            cancel(waiter)
+        }
+    }
+
+    /// If it was given a connection meanwhile, it gets that: it finds out by itself that it was cancelled, and gives it back.
+    private func cancel(_ waiter: WaiterQueue.ID) {
+        let grant = Grant.failed(
+            PostgresError(code: .cancelled, message: "the task was cancelled while it waited for a connection"))
+        let continuation = state.withLock { state -> UnsafeContinuation<Grant, Never>? in
+            guard state.machine.cancel(waiter) else { return nil }
+            if case .suspended(let continuation)? = state.waiting.removeValue(forKey: waiter) { return continuation }
+            state.waiting[waiter] = .answered(grant)
+            return nil
+        }
+        continuation?.resume(returning: grant)
+    }
+
+    // MARK: Giving back
+
+    /// - Returns: whether the connection is of no use any more.
+    @discardableResult
+    func giveBack(_ lease: Lease, isKept: Bool = false, hadUserCode: Bool = false) -> Bool {
+        let found = lease.core.inspect()
+        let needsReset =
+            switch options.reset {
+            case .always: true
+            case .afterLeases: hadUserCode
+            case .never: false
+            }
+        update { state, now in
+            state.machine.release(
+                lease.id, isKept ? max(.kept, found.condition) : found.condition, resetPending: found.isResetPending,
+                needsReset: needsReset, now: now)
+        }
+        return found.condition == .broken
+    }
+
+    /// The connection itself, for users' code.
+    func takeConnection(of lease: Lease) -> PostgresConnection {
+        let connection = state.withLock { state -> PostgresConnection? in
+            var connection: PostgresConnection?
+            if state.machine.isCurrent(lease.id) { swap(&connection, &state.entries[lease.id.slot].connection) }
+            return connection
+        }
+        // The client was shut down in this moment.
+        return connection ?? PostgresConnection(core: lease.core)
+    }
+
+    func giveBack(_ lease: Lease, _ connection: inout PostgresConnection) {
+        let isKept = !isKnownUniquelyReferenced(&connection)
+        if !isKept {
+            let returned = connection
+            state.withLock { state in
+                if state.machine.isCurrent(lease.id) { state.entries[lease.id.slot].connection = returned }
+            }
+        }
+        giveBack(lease, isKept: isKept, hadUserCode: true)
+    }
+
+    // MARK: Statements
+
+    nonisolated(nonsending) func perform(
+        _ query: PostgresQuery, _ formats: ResultFormats
+    ) async throws(PostgresError) -> Reply {
+        if observation == nil, let lease = acquireAtOnce(.shared) {
+            do throws(PostgresError) {
+                let attempt = try lease.core.attempt(query, formats, .cached)
+                let reply: Reply
+                if case .done(let done) = attempt, done.error == nil {
+                    reply = done
+                } else {
+                    reply = try await lease.core.finish(query, formats, attempt)
+                }
+                giveBack(lease)
+                return reply
+            } catch {
+                guard isWorthRetrying(error, isLost: giveBack(lease)) else { throw error }
+            }
+        }
+        return try await retrying(.shared, givesBack: true) { (lease) throws(PostgresError) in
+            lease.core.observation == nil
+                ? try await lease.core.perform(query, formats)
+                : try await lease.core.performObserved(query, formats)
+        }
+    }
+
+    nonisolated(nonsending) func run(
+        _ pipeline: PostgresPipeline
+    ) async throws(PostgresError) -> [Reply] {
+        try await retrying(.exclusive, givesBack: true) { (lease) throws(PostgresError) in
+            try await lease.core.run(pipeline, connection: lease.core)
+        }
+    }
+
+    /// Uses a connection, and another one if it turns out that the first was closed before anything was sent.
+    ///
+    /// - Parameter givesBack: also after success.
+    nonisolated(nonsending) func retrying<Result>(
+        _ use: PoolStateMachine.Use, givesBack: Bool = false,
+        _ body: (Lease) async throws(PostgresError) -> Result
+    ) async throws(PostgresError) -> Result {
+        var attemptsLeft = 3
+        while true {
+            attemptsLeft -= 1
+            let lease = try await acquire(use)
+            do throws(PostgresError) {
+                let result = try await body(lease)
+                if givesBack { giveBack(lease) }
+                return result
+            } catch {
+                guard isWorthRetrying(error, isLost: giveBack(lease)), attemptsLeft > 0 else { throw error }
+            }
+        }
+    }
+
+    private func isWorthRetrying(_ error: PostgresError, isLost: Bool) -> Bool {
+        isLost && error.outcome == .notSent && error.code != .cancelled && !state.withLock { $0.machine.isShutDown }
+    }
+}

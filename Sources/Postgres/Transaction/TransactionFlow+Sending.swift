@@ -1,0 +1,224 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// The asynchronous API's way through a transaction.
+extension TransactionFlow {
+    nonisolated(nonsending) static func begin(
+        _ core: ConnectionCore, connection: any AnyObject & Sendable, _ begin: PostgresQuery
+    ) async throws(PostgresError) -> TransactionFlow {
+        TransactionFlow(core, connection: connection, begin: begin, writer: try await core.lease())
+    }
+
+    // MARK: Statements
+
+    /// A statement when the flow is not plain.
+    nonisolated(nonsending) func perform(
+        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int
+    ) async throws(PostgresError) -> Reply {
+        if let problem = core.state.withLock({ $0.problem(of: query) }) { throw problem }
+        let replies = try await runAtomically([PostgresPipeline.Item(query: query, formats: formats)], as: writer)
+        guard let reply = replies.first else { throw .internalFailure("a statement without a reply") }
+        if let error = reply.error { throw error }
+        return reply
+    }
+
+    /// Statements in one group, behind the leads.
+    nonisolated(nonsending) func runAtomically(
+        _ items: [PostgresPipeline.Item], as writer: Int
+    ) async throws(PostgresError) -> [Reply] {
+        let leads = try await claimLeads(cancellable: true)
+        let replies: [Reply]
+        do {
+            replies = try await core.run(leads.map(\.item) + items, .atomic, as: writer)
+        } catch {
+            giveBack(leads)
+            throw error
+        }
+        settle(leads, replies)
+        return Array(replies.dropFirst(leads.count))
+    }
+
+    /// Sends the leads on their own, for what cannot ride with them.
+    nonisolated(nonsending) func open(as writer: Int) async throws(PostgresError) {
+        while !isPlain {
+            let leads = try await claimLeads(cancellable: true)
+            let replies: [Reply]
+            do {
+                replies = try await core.run(leads.map(\.item), .atomic, as: writer)
+            } catch {
+                giveBack(leads)
+                throw error
+            }
+            settle(leads, replies)
+            if let error = replies.compactMap(\.error).first(where: { $0.outcome != .aborted }) { throw error }
+        }
+    }
+
+    nonisolated(nonsending) func run(
+        _ pipeline: PostgresPipeline, as writer: Int
+    ) async throws(PostgresError) -> [Reply] {
+        let items = pipeline.items
+        if items.isEmpty { return [] }
+        try core.check(items)
+        switch pipeline.sync {
+        case .atomic:
+            return isPlain
+                ? try await core.run(items, .atomic, as: writer) : try await runAtomically(items, as: writer)
+        case .isolated:
+            // With a Sync behind BEGIN, the statements would run outside if it failed.
+            try await open(as: writer)
+            return try await core.run(items, .isolated, as: writer)
+        case .savepoints:
+            let leads = try await claimLeads(cancellable: true)
+            let woven = SavepointPipeline(leads.map(\.item), items, end: SavepointPipeline.release)
+            let replies: [Reply]
+            do {
+                replies = try await core.run(woven.items, woven.placement, as: writer)
+            } catch {
+                giveBack(leads)
+                throw error
+            }
+            settle(leads, woven.frame(replies))
+            return woven.settled(replies)
+        }
+    }
+
+    nonisolated(nonsending) private func claimLeads(cancellable: Bool) async throws(PostgresError) -> [Lead] {
+        while true {
+            if cancellable, Task.isCancelled { throw .cancelled(.notSent) }
+            if let leads = try claim(closing: !cancellable) { return leads }
+            let number = nextWaitNumber()
+            await withTaskCancellationHandler {
+                _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
+                    if !wait(number, .continuation(continuation), evenIfCancelled: !cancellable) {
+                        continuation.resume(returning: Reply())
+                    }
+                }
+            } onCancel: {
+                if cancellable { stopWaiting(number) }
+            }
+        }
+    }
+
+    // MARK: Nested
+
+    nonisolated(nonsending) func release(_ savepoint: Savepoint) async throws(PostgresError) {
+        guard let last = beginEnd(of: savepoint.writer) else { return }
+        defer { close(savepoint, last) }
+        let leads = try await claimLeads(cancellable: false)
+        giveBack(leads)
+        if takeBack(savepoint) || releaseLater(savepoint) { return }
+        let failure: PostgresError
+        do {
+            let replies = try await runAtomically(
+                [PostgresPipeline.Item(savepoint.releaseQuery)], as: last)
+            guard let error = replies.compactMap(\.error).first else { return }
+            failure = error
+        } catch { failure = error }
+        await rollBack(to: savepoint, as: last)
+        throw failure.with(
+            message: "the nested transaction was rolled back, because a statement in it had failed: \(failure.message)",
+            hint: "let the error of a statement end the body")
+    }
+
+    nonisolated(nonsending) func rollBack(to savepoint: Savepoint) async {
+        guard let last = beginEnd(of: savepoint.writer) else { return }
+        await rollBack(to: savepoint, as: last)
+        close(savepoint, last)
+    }
+
+    nonisolated(nonsending) private func rollBack(to savepoint: Savepoint, as last: Int) async {
+        guard let leads = try? await claimLeads(cancellable: false) else { return }
+        if leads.contains(where: { $0.opens == savepoint.writer }) {
+            giveBack(leads)
+            _ = takeBack(savepoint)
+            return
+        }
+        do {
+            try await core.runEvenIfCancelled(savepoint.rollBackText, as: last)
+            rolledBack(to: savepoint)
+        } catch { doom(error) }
+    }
+
+    // MARK: The end
+
+    /// Commits, the last statements and COMMIT in one group. From when they are sent, cancelling does not end the wait: what
+    /// became of a COMMIT is worth knowing.
+    ///
+    /// - Throws: when nothing was sent.
+    nonisolated(nonsending) func commit(
+        _ items: [PostgresPipeline.Item] = [], _ sync: PostgresPipeline.Sync = .atomic, as writer: Int
+    ) async throws(PostgresError) -> Committed {
+        try core.check(items)
+        if Task.isCancelled, isBegun || !items.isEmpty { throw .cancelledBeforeCommit }
+        guard let last = beginEnd(of: writer) else { throw noted(.leaseEnded) }
+        let leads = try await claimLeads(cancellable: false)
+        switch planEnd(leads, items) {
+        case .nothing:
+            finish(.rolledBack, last)
+            return Committed()
+        case .doomed(let error):
+            await rollBack(as: last, error)
+            throw error
+        case .group: break
+        }
+        let group = CommitGroup(leads.map(\.item), items, sync)
+        let replies: [Reply]
+        do {
+            replies = try await core.run(group.items, group.placement, as: last, evenIfCancelled: true)
+        } catch {
+            giveBack([])
+            await rollBack(as: last, error)
+            throw error
+        }
+        settleEnd()
+        var failure: PostgresError?
+        switch Self.outcome(ofCommit: group.frame(replies)) {
+        case .committed: finish(.committed, last)
+        case .rolledBack(let error):
+            failure = error
+            finish(.rolledBack, last, error)
+        case .open(let error):
+            failure = error
+            await rollBack(as: last, error)
+        case .unknown(let error):
+            failure = error
+            finish(.unknown, last, error)
+        }
+        return Committed(replies: group.settled(replies, failure), error: failure)
+    }
+
+    /// The end of a body that returned; it may have committed by itself.
+    nonisolated(nonsending) func commitUnlessEnded() async throws(PostgresError) {
+        let committed = end == nil ? try await commit(as: writer) : Committed(error: endError)
+        if let error = committed.error { throw error }
+    }
+
+    /// Rolls back what is open, cancelled or not.
+    nonisolated(nonsending) func rollBack() async {
+        guard end == nil, let last = beginEnd(of: writer) else { return }
+        if (try? await claimLeads(cancellable: false)) != nil { giveBack([]) }
+        await rollBack(as: last, nil)
+    }
+
+    nonisolated(nonsending) private func rollBack(as last: Int, _ cause: PostgresError?) async {
+        if isBegun {
+            do {
+                try await core.runEvenIfCancelled("ROLLBACK", as: last)
+            } catch {
+                // What the server cannot roll back now, the end of the session does.
+                core.fail(error.with(outcome: .unknown))
+            }
+        }
+        finish(.rolledBack, last, cause)
+    }
+}
+
+extension PostgresError {
+    fileprivate static var cancelledBeforeCommit: PostgresError {
+        PostgresError(
+            code: .cancelled, message: "the task was cancelled before COMMIT was sent; the transaction is rolled back",
+            outcome: .aborted)
+    }
+}

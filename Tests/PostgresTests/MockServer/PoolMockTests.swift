@@ -1,0 +1,217 @@
+import PostgresTesting
+import TestTurns
+import Testing
+
+@testable import Postgres
+
+/// A pool and a server that misbehaves, or does what a real one does only now and then.
+@Suite(.inTurn, .timeLimit(.minutes(1)))
+struct PoolMockTests {
+    /// A client of one connection. Each script is of one connection, after its start-up.
+    private func withClient(
+        _ scripts: [Step]..., options: PostgresClient.Options = oneConnection(),
+        _ body: (PostgresClient) async throws -> Void
+    ) async throws {
+        let server = try PostgresMockServer(scripts: scripts.map { [.acceptTrust()] + $0 })
+        try await run(server, options, body)
+    }
+
+    private static func oneConnection(
+        _ change: (inout PostgresClient.Options) -> Void = { _ in }
+    ) -> PostgresClient.Options {
+        var options = PostgresClient.Options()
+        options.maximumConnections = 1
+        change(&options)
+        return options
+    }
+
+    private func run(
+        _ server: PostgresMockServer, _ options: PostgresClient.Options = oneConnection(),
+        _ body: (PostgresClient) async throws -> Void
+    ) async throws {
+        do {
+            let client = PostgresClient(server.configuration(), pool: options)
+            try await body(client)
+            await client.shutdown()
+        } catch {
+            await server.stop()
+            throw error
+        }
+        try await server.finish()
+    }
+
+    private func expect(
+        _ number: Int32, _ client: PostgresClient, _ sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws {
+        let got = try await client.query("SELECT 1 AS n", as: Int32.self).one()
+        #expect(got == number, sourceLocation: sourceLocation)
+    }
+
+    @Test func lastWordsWithoutAnEndMakeAConnectionDead() async throws {
+        let ask = Gate()
+        let said = Gate()
+        let farewell = Message.errorResponse(
+            "57P01", "terminating connection due to administrator command", severity: "FATAL")
+        try await withClient(
+            [.answer(1), .wait(for: ask), .send(farewell), .open(said), .expectClose], [.answer(2), .expectClose]
+        ) { client in
+            try await expect(1, client)
+            ask.open()
+            await said.opened()
+            try await expect(2, client)
+            #expect(client.statistics.closes == [.lost: 1])
+        }
+    }
+
+    @Test func whatAServerTellsAnIdleConnectionIsReadAndIsNoEnd() async throws {
+        let ask = Gate()
+        let said = Gate()
+        try await withClient(
+            [
+                .answer(1), .wait(for: ask),
+                .send(.parameterStatus("TimeZone", "Asia/Tokyo"), .noticeResponse("hello")),
+                .open(said), .answerAgain(2), .expectClose,
+            ]
+        ) { client in
+            try await expect(1, client)
+            ask.open()
+            await said.opened()
+            try await expect(2, client)
+            let zone = try await client.withConnection { $0.parameter("TimeZone") }
+            #expect(zone == "Asia/Tokyo")
+        }
+    }
+
+    @Test func aResetAndTheNextRequestLeaveTogether() async throws {
+        let resetAnswer: [Message] =
+            ["SET", "RESET", "CLOSE CURSOR ALL", "UNLISTEN", "SELECT 1", "DISCARD SEQUENCES", "DISCARD TEMP"].map {
+                .commandComplete($0)
+            } + [.readyForQuery()]
+        try await withClient(
+            // Nothing is answered before all of it is there.
+            [
+                .answer(1), .expect([.query] + nextExecution),
+                .send(resetAnswer + Message.boundReply(rows: [[Int32(2).bytes]])), .expectClose,
+            ]
+        ) { client in
+            try await client.withConnection { db in try await expectNumber(1, db) }
+            try await expect(2, client)
+            #expect(client.statistics.resets == 1)
+        }
+    }
+
+    @Test func aResetThatFailsClosesTheConnection() async throws {
+        try await withClient(
+            [
+                .answer(1), .expect([.query] + nextExecution),
+                .send(
+                    [Message.errorResponse("42501", "not allowed"), .readyForQuery()]
+                        + Message.boundReply(rows: [[Int32(2).bytes]])), .expectClose,
+            ],
+            [.answer(3), .expectClose]
+        ) { client in
+            try await client.withConnection { db in try await expectNumber(1, db) }
+            // The request behind it was on its way: it may have been answered.
+            _ = try? await client.query("SELECT 1 AS n", as: Int32.self)
+            try await expect(3, client)
+            #expect(client.statistics.closes == [.lost: 1])
+            #expect(client.statistics.resets == 0)
+        }
+    }
+
+    @Test func aConnectionThatDoesNotComeIntoOrderInTimeIsClosed() async throws {
+        try await withClient(
+            [
+                .expect(firstExecution),
+                .send(Message.reply(columns: [.int4], rows: [[Int32(1).bytes]]).dropLast() + [.readyForQuery("T")]),
+                .expect(.query), .expectClose,
+            ],
+            [.answer(2), .expectClose],
+            options: Self.oneConnection { $0.cleanupTimeout = .seconds(1) }
+        ) { client in
+            try await expect(1, client)
+            try await expect(2, client)
+            #expect(client.statistics.closes == [.dirty: 1])
+        }
+    }
+
+    @Test func aFailedTransactionIsRolledBackBeforeTheReset() async throws {
+        try await withClient(
+            [
+                .expect(firstExecution),
+                .send([.errorResponse("22012", "division by zero"), .readyForQuery("E")]),
+                .expect(.query), .send([.commandComplete("ROLLBACK"), .commandComplete("RESET"), .readyForQuery()]),
+                .answer(2), .expectClose,
+            ]
+        ) { client in
+            let error = await failure { try await client.execute("SELECT 1 AS n") }
+            #expect(error?.code == .divisionByZero)
+            try await expect(2, client)
+            #expect(client.statistics.connects == 1)
+        }
+    }
+
+    @Test func aServerThatIsFullIsAskedAgain() async throws {
+        let full: [Step] = [
+            .expect(.startup), .send(.errorResponse("53300", "too many clients", severity: "FATAL")),
+            .close,
+        ]
+        let server = try PostgresMockServer(scripts: [full, full, [.acceptTrust(), .answer(1), .expectClose]])
+        try await run(server) { client in
+            try await expect(1, client)
+            #expect(client.statistics.connectFailures == 2)
+        }
+    }
+
+    @Test func anAttemptThatFailsIsNotRepeatedByEachWaiter() async throws {
+        let server = try PostgresMockServer(
+            scripts: [
+                [
+                    .expect(.startup),
+                    .send(.errorResponse("3D000", "no such database", severity: "FATAL")),
+                    .close,
+                ]
+            ])
+        try await run(server, Self.oneConnection { $0.maximumConnections = 20 }) { client in
+            await withTaskGroup(of: PostgresError?.self) { group in
+                for _ in 0..<100 { group.addTask { await failure { try await client.execute("SELECT 1") } } }
+                for await error in group { #expect(error?.code == .invalidCatalogName) }
+            }
+            #expect(client.statistics.connectFailures == 1)
+        }
+    }
+
+    @Test func statementsShareAConnection() async throws {
+        let together = Gate()
+        try await withClient(
+            [
+                .answer(1),
+                // All four are there before the first is answered.
+                .expect(nextExecution + nextExecution + nextExecution + nextExecution), .open(together),
+                .send((2...5).flatMap { Message.boundReply(rows: [[Int32($0).bytes]]) }), .expectClose,
+            ],
+            options: Self.oneConnection { $0.sharedStatements = 4 }
+        ) { client in
+            try await expect(1, client)
+            let sum = try await withThrowingTaskGroup(of: Int32.self) { group in
+                for _ in 0..<4 {
+                    group.addTask { try await client.query("SELECT 1 AS n", as: Int32.self).one() }
+                }
+                return try await group.reduce(0, +)
+            }
+            #expect(sum == 14)
+            #expect(together.isOpen)
+            #expect(client.statistics.closes.isEmpty)
+            #expect(client.statistics.cleaning == 0)
+        }
+    }
+
+    @Test func whoDropsTheClientClosesItsSessions() async throws {
+        let server = try PostgresMockServer(script: [.acceptTrust(), .answer(1), .expect(.terminate), .expectClose])
+        do {
+            let client = PostgresClient(server.configuration())
+            try await expect(1, client)
+        }
+        try await server.finish()
+    }
+}

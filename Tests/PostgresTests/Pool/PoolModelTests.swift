@@ -1,0 +1,255 @@
+import Testing
+
+@testable import Postgres
+
+/// Random events against a model that knows only who asked, who holds what, and what the rules are.
+struct PoolModelTests {
+    @Test(arguments: [UInt64(1), 20_261_124, .random(in: 0...UInt64.max)])
+    func aThirdOfAMillionRandomEventsKeepTheInvariants(_ seed: UInt64) {
+        print("pool model: seed \(seed)")
+        var random = ModelRandom(state: seed)
+        var events = 0
+        while events < 340_000 {
+            var model = PoolModel(&random)
+            let length = min(2000 + Int(random.next() % 20_000), 340_000 - events)
+            for _ in 0..<max(1, length) {
+                model.step(&random)
+                if let broken = model.broken {
+                    Issue.record("seed \(seed), event \(events): \(broken)")
+                    return
+                }
+                events += 1
+            }
+            if let broken = model.end() {
+                Issue.record("seed \(seed), at the end: \(broken)")
+                return
+            }
+        }
+    }
+}
+
+struct PoolModel {
+    var pool: PoolStateMachine
+    var now: UInt64 = 1
+    /// Those who wait, oldest first.
+    var waiting: [WaiterQueue.ID] = []
+    var answered: Set<WaiterQueue.ID> = []
+    var holders: [PoolStateMachine.ConnectionID] = []
+    var exclusive: Set<PoolStateMachine.ConnectionID> = []
+    var uses: [WaiterQueue.ID: PoolStateMachine.Use] = [:]
+    var connecting: [PoolStateMachine.ConnectionID] = []
+    var cleaning: [PoolStateMachine.ConnectionID] = []
+    var openIDs: Set<PoolStateMachine.ConnectionID> = []
+    var isShutDown = false
+    var isFinished = false
+    var broken: String?
+
+    init(_ random: inout ModelRandom) {
+        var limits = PoolStateMachine.Limits()
+        limits.maximum = 1 + Int(random.next() % 8)
+        limits.minimum = Int(random.next() % UInt64(limits.maximum + 1))
+        limits.maximumWaiters = 1 + Int(random.next() % 40)
+        limits.sharedDepth = 1 + Int(random.next() % 4)
+        limits.acquireTimeout = 1 + random.next() % 10_000
+        limits.idleTimeout = random.next() % 3 == 0 ? PoolStateMachine.never : 1 + random.next() % 20_000
+        limits.lifetime = random.next() % 3 == 0 ? PoolStateMachine.never : 1 + random.next() % 50_000
+        limits.lifetimeJitter = random.next() % 100
+        limits.resetDelay = 1 + random.next() % 1000
+        limits.cleanTimeout = 1 + random.next() % 1000
+        limits.leakTime = random.next() % 2 == 0 ? PoolStateMachine.never : 1 + random.next() % 5000
+        pool = PoolStateMachine(limits)
+    }
+
+    mutating func step(_ random: inout ModelRandom) {
+        now += random.next() % 200
+        let choice = random.next() % 100
+        switch choice {
+        case 0..<34: acquire(random.next() % 3 == 0 ? .exclusive : .shared)
+        case 34..<58: release(&random)
+        case 58..<70: connect(&random)
+        case 70..<76: if let waiter = waiting.randomElement(using: &random) { cancel(waiter) }
+        case 76..<82: clean(&random)
+        case 82..<85: if let id = openIDs.randomElement(using: &random) { pool.connectionEnded(id, now: now) }
+        case 85..<87:
+            // What comes late must change nothing.
+            let old = PoolStateMachine.ConnectionID(slot: Int(random.next() % 8), generation: UInt64.max - 1)
+            pool.release(old, .clean, resetPending: false, needsReset: true, now: now)
+            pool.connectionEnded(old, now: now)
+            pool.cleaned(old, succeeded: true, didReset: true, now: now)
+        case 87: now += random.next() % 30_000_000_000
+        case 88 where random.next() % 200 == 0:
+            isShutDown = true
+            pool.shutDown()
+        case 89 where isShutDown: pool.endLeases()
+        default:
+            if pool.wakeAt != PoolStateMachine.never { now = max(now, pool.wakeAt) }
+            pool.timer(now: now)
+        }
+        takeActions()
+        check()
+    }
+
+    private mutating func acquire(_ use: PoolStateMachine.Use) {
+        switch pool.acquire(use, now: now) {
+        case .granted(let granted):
+            if !waiting.isEmpty { broken = "somebody was overtaken" }
+            hold(granted, use)
+        case .wait(let waiter):
+            waiting.append(waiter)
+            uses[waiter] = use
+        case .failed(.shutDown): if !isShutDown { broken = "shut down too early" }
+        case .failed(.tooManyWaiters):
+            if waiting.count < pool.limits.maximumWaiters { broken = "refused with \(waiting.count) waiting" }
+        case .failed(.cannotConnect): if pool.open > 0 { broken = "failed fast with open connections" }
+        case .failed(.timedOut): broken = "timed out at once"
+        }
+    }
+
+    private mutating func hold(_ granted: PoolStateMachine.Granted, _ use: PoolStateMachine.Use) {
+        let id = granted.id
+        if !openIDs.contains(id) { broken = "a connection that is not open was handed out" }
+        if cleaning.contains(id) { broken = "a connection that is being cleaned was handed out" }
+        let users = holders.count { $0 == id }
+        if exclusive.contains(id), users > 0 { broken = "two users of an exclusive connection" }
+        if use == .exclusive, users > 0 { broken = "an exclusive user joined others" }
+        if users >= pool.limits.sharedDepth { broken = "too many users" }
+        if granted.isJoined != (users > 0) { broken = "isJoined is wrong" }
+        if use == .exclusive { exclusive.insert(id) } else { exclusive.remove(id) }
+        holders.append(id)
+    }
+
+    private mutating func release(_ random: inout ModelRandom) {
+        guard !holders.isEmpty else { return }
+        let id = holders.remove(at: Int(random.next() % UInt64(holders.count)))
+        let conditions: [PoolStateMachine.Condition] = [.clean, .clean, .clean, .clean, .busy, .dirty, .kept, .broken]
+        let condition = conditions[Int(random.next() % 8)]
+        pool.release(
+            id, condition, resetPending: random.next() % 5 == 0, needsReset: random.next() % 2 == 0, now: now)
+    }
+
+    private mutating func connect(_ random: inout ModelRandom) {
+        guard !connecting.isEmpty else { return }
+        let id = connecting.remove(at: Int(random.next() % UInt64(connecting.count)))
+        switch random.next() % 8 {
+        case 0: fail(id, .unreachable, &random)
+        case 1: fail(id, .refused, &random)
+        case 2: fail(id, .full, &random)
+        default:
+            openIDs.insert(id)
+            if !pool.connected(id, random: random.next(), now: now) { broken = "a connection was not wanted" }
+        }
+    }
+
+    private mutating func fail(
+        _ id: PoolStateMachine.ConnectionID, _ kind: PoolStateMachine.ConnectFailure, _ random: inout ModelRandom
+    ) {
+        pool.connectFailed(id, kind, PoolModel.error, random: random.next(), now: now)
+    }
+
+    private static let error = PostgresError(code: .cannotConnect, message: "nobody there")
+
+    private mutating func cancel(_ waiter: WaiterQueue.ID) {
+        if !pool.cancel(waiter) { broken = "a waiter could not give up" }
+        if pool.cancel(waiter) { broken = "a waiter gave up twice" }
+        waiting.removeAll { $0 == waiter }
+        answered.insert(waiter)
+    }
+
+    private mutating func clean(_ random: inout ModelRandom) {
+        guard !cleaning.isEmpty else { return }
+        let id = cleaning.remove(at: Int(random.next() % UInt64(cleaning.count)))
+        pool.cleaned(id, succeeded: random.next() % 4 != 0, didReset: true, now: now)
+    }
+
+    private mutating func takeActions() {
+        let actions = pool.actions
+        pool.actions.removeAll(keepingCapacity: true)
+        for action in actions {
+            switch action {
+            case .grant(let waiter, let granted):
+                if waiting.first != waiter { broken = "\(waiter) was served before \(waiting.first ?? 0)" }
+                answer(waiter)
+                hold(granted, uses[waiter] ?? .exclusive)
+            case .fail(let waiter, _): answer(waiter)
+            case .connect(let id): connecting.append(id)
+            case .abandonConnect(let id): connecting.removeAll { $0 == id }
+            case .clean(let id):
+                if holders.contains(id) { broken = "a connection in use is cleaned" }
+                cleaning.append(id)
+            case .close(let id, _):
+                if openIDs.remove(id) == nil { broken = "closed twice, or never opened" }
+                if holders.contains(id), !isShutDown { broken = "a connection in use was closed" }
+                holders.removeAll { $0 == id }
+                cleaning.removeAll { $0 == id }
+            case .reportLeak(let id, _): if !holders.contains(id) { broken = "a leak of nobody" }
+            case .finishShutdown:
+                if isFinished { broken = "finished twice" }
+                isFinished = true
+            }
+        }
+    }
+
+    private mutating func answer(_ waiter: WaiterQueue.ID) {
+        if !answered.insert(waiter).inserted { broken = "\(waiter) was answered twice" }
+        waiting.removeAll { $0 == waiter }
+    }
+
+    private mutating func check() {
+        if broken != nil { return }
+        let limits = pool.limits
+        if pool.permits > limits.maximum { broken = "\(pool.permits) permits of \(limits.maximum)" }
+        if pool.permits != openIDs.count + connecting.count { broken = "permits do not match connections" }
+        if pool.connecting != connecting.count { broken = "connecting" }
+        if pool.cleaning != cleaning.count { broken = "cleaning" }
+        if pool.inUse != Set(holders).count { broken = "in use" }
+        if pool.waiters.count != waiting.count { broken = "waiting" }
+        if waiting.count > limits.maximumWaiters { broken = "too many waiters" }
+        if !waiting.isEmpty, !pool.idle.isEmpty { broken = "somebody waits beside an idle connection" }
+        let hasHope = pool.permits > 0 || pool.wakeAt != PoolStateMachine.never
+        if !waiting.isEmpty, !hasHope { broken = "somebody waits for nothing" }
+        if !waiting.isEmpty, pool.connecting == 0, pool.permits < limits.maximum {
+            guard let until = pool.breaker?.until else {
+                broken = "nobody connects for who waits"
+                return
+            }
+            if pool.wakeAt > until { broken = "nobody will connect for who waits" }
+        }
+        if !pool.idle.isEmpty, limits.idleTimeout != PoolStateMachine.never, pool.permits > limits.minimum,
+            pool.wakeAt == PoolStateMachine.never
+        {
+            broken = "nobody looks after the idle ones"
+        }
+        if pool.cleaning > 0, pool.wakeAt == PoolStateMachine.never { broken = "nobody looks after cleaning" }
+        if isShutDown, !waiting.isEmpty || !connecting.isEmpty || !pool.idle.isEmpty { broken = "not shut down" }
+        if isFinished, pool.permits != 0 { broken = "finished with connections" }
+    }
+
+    /// Everybody gives back what he has, and the pool ends with nothing left over.
+    mutating func end() -> String? {
+        if !isShutDown {
+            isShutDown = true
+            pool.shutDown()
+            takeActions()
+        }
+        while let id = holders.popLast() {
+            pool.release(id, .clean, resetPending: false, needsReset: true, now: now)
+            takeActions()
+        }
+        if broken == nil, !isFinished { broken = "never finished" }
+        check()
+        return broken
+    }
+}
+
+/// SplitMix64: the same numbers for the same seed.
+struct ModelRandom: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+}

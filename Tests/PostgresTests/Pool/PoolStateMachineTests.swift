@@ -1,0 +1,380 @@
+import Testing
+
+@testable import Postgres
+
+/// The rules of the pool, event by event.
+struct PoolStateMachineTests {
+    private let second: UInt64 = 1_000_000_000
+    private let refused = PostgresError(code: .invalidPassword, message: "no")
+    private let unreachable = PostgresError(code: .cannotConnect, message: "nobody there")
+    private let full = PostgresError(code: .tooManyConnections, message: "full")
+
+    private func pool(_ change: (inout PoolStateMachine.Limits) -> Void = { _ in }) -> PoolUnderTest {
+        var limits = PoolStateMachine.Limits()
+        limits.maximum = 2
+        limits.acquireTimeout = 30 * second
+        limits.idleTimeout = 600 * second
+        change(&limits)
+        return PoolUnderTest(limits)
+    }
+
+    @Test func connectsWhenAConnectionIsFirstWanted() throws {
+        let pool = pool()
+        #expect(pool.permits == 0)
+        let waiter = try #require(pool.wait(now: 0))
+        let id = try #require(pool.takeConnects().first)
+        #expect(pool.connected(id, now: 5))
+        #expect(pool.takeGrants().map(\.waiter) == [waiter])
+        #expect(pool.counts.longestWait == 5)
+        #expect(pool.permits == 1)
+    }
+
+    @Test func theLastUsedConnectionIsUsedNext() throws {
+        let pool = pool()
+        let ids = pool.openAll(2)
+        pool.release(ids[0], .clean, now: 1)
+        pool.release(ids[1], .clean, now: 2)
+        #expect(pool.lease(now: 3)?.id == ids[1])
+    }
+
+    @Test func waitersAreServedInOrderAndOneWhoGaveUpIsSkipped() throws {
+        let pool = pool()
+        let ids = pool.openAll(2)
+        let waiters = try (0..<4).map { _ in try #require(pool.wait(now: 10)) }
+        #expect(pool.takeConnects().isEmpty)
+        #expect(pool.cancel(waiters[1]))
+        #expect(!pool.cancel(waiters[1]))
+        pool.release(ids[1], .clean, now: 11)
+        pool.release(ids[0], .clean, now: 12)
+        let grants = pool.takeGrants()
+        #expect(grants.map(\.waiter) == [waiters[0], waiters[2]])
+        #expect(grants.map(\.granted.id) == [ids[1], ids[0]])
+        #expect(pool.waiters.count == 1)
+    }
+
+    @Test func aWaiterThatGaveUpTakesNoPermit() throws {
+        let pool = pool()
+        let waiter = try #require(pool.wait(now: 0))
+        _ = pool.cancel(waiter)
+        let id = try #require(pool.takeConnects().first)
+        #expect(pool.connected(id, now: 1))
+        #expect(pool.idle.count == 1)
+        #expect(pool.inUse == 0)
+        #expect(pool.takeGrants().isEmpty)
+    }
+
+    @Test func aWaiterFailsAtItsDeadline() throws {
+        let pool = pool()
+        _ = pool.openAll(2)
+        let waiter = try #require(pool.wait(now: 5))
+        #expect(pool.wakeAt <= 5 + 30 * second)
+        pool.timer(now: 4 + 30 * second)
+        #expect(pool.takeFailures().isEmpty)
+        pool.timer(now: 5 + 30 * second)
+        #expect(pool.takeFailures() == [waiter])
+        #expect(pool.counts.timeouts == 1)
+    }
+
+    @Test func moreThanTheAllowedWaitersFailAtOnce() throws {
+        let pool = pool { $0.maximumWaiters = 3 }
+        for _ in 0..<3 { _ = try #require(pool.wait(now: 0)) }
+        guard case .failed(.tooManyWaiters) = pool.acquire(.exclusive, now: 0) else {
+            Issue.record("no failure")
+            return
+        }
+    }
+
+    @Test func aWrongPasswordFailsEverybodyAtOnceAndIsNotTriedOnceAWaiter() throws {
+        let pool = pool { $0.maximum = 50 }
+        let waiters = try (0..<100).map { _ in try #require(pool.wait(now: 0)) }
+        let connects = pool.takeConnects()
+        #expect(connects.count == 1)
+        pool.connectFailed(connects[0], .refused, refused, now: 1)
+        #expect(pool.takeFailures() == waiters)
+        guard case .failed(.cannotConnect(let error)) = pool.acquire(.exclusive, now: 2) else {
+            Issue.record("did not fail fast")
+            return
+        }
+        #expect(error.code == .invalidPassword)
+        let later = try #require(pool.breaker?.until)
+        #expect(pool.wait(now: later) != nil)
+        #expect(pool.takeConnects().count == 1)
+    }
+
+    @Test func theTimeWithoutAttemptsDoublesUpToABoundAndEndsWithASuccess() throws {
+        let pool = pool()
+        var now: UInt64 = 0
+        var pauses: [UInt64] = []
+        for _ in 0..<8 {
+            _ = pool.wait(now: now)
+            let id = try #require(pool.takeConnects().first)
+            pool.connectFailed(id, .unreachable, unreachable, now: now)
+            _ = pool.takeFailures()
+            let until = try #require(pool.breaker?.until)
+            pauses.append(until - now)
+            now = until
+        }
+        #expect(pauses == [50, 100, 200, 400, 800, 1000, 1000, 1000].map { $0 * 1_000_000 })
+        _ = pool.wait(now: now)
+        let id = try #require(pool.takeConnects().first)
+        #expect(pool.connected(id, now: now))
+        #expect(pool.breaker == nil)
+    }
+
+    @Test func aServerThatIsFullMakesNobodyFail() throws {
+        let pool = pool()
+        let waiter = try #require(pool.wait(now: 0))
+        let id = try #require(pool.takeConnects().first)
+        pool.connectFailed(id, .full, full, now: 1)
+        #expect(pool.takeFailures().isEmpty)
+        let until = try #require(pool.breaker?.until)
+        #expect(pool.wakeAt <= until)
+        #expect(pool.wait(now: 2) != nil)
+        pool.timer(now: until)
+        let again = pool.takeConnects()
+        #expect(again.count == 1)
+        #expect(pool.connected(again[0], now: until))
+        #expect(pool.takeGrants().first?.waiter == waiter)
+    }
+
+    @Test func whoeverCanBeServedByOtherConnectionsDoesNotFailWithAnAttempt() throws {
+        let pool = pool()
+        let ids = pool.openAll(1)
+        let waiter = try #require(pool.wait(now: 1))
+        let attempt = try #require(pool.takeConnects().first)
+        pool.connectFailed(attempt, .unreachable, unreachable, now: 2)
+        #expect(pool.takeFailures().isEmpty)
+        pool.release(ids[0], .clean, now: 3)
+        #expect(pool.takeGrants().map(\.waiter) == [waiter])
+    }
+
+    @Test func idleConnectionsAreClosedInTimeButNotTheMinimum() throws {
+        let pool = pool {
+            $0.maximum = 3
+            $0.minimum = 1
+        }
+        for id in pool.openAll(3) { pool.release(id, .clean, now: 7) }
+        pool.timer(now: 7 + 599 * second)
+        #expect(pool.idle.count == 3)
+        pool.timer(now: pool.wakeAt)
+        #expect(pool.idle.count == 1)
+        #expect(pool.counts.closes == [.idle: 2])
+        #expect(pool.wakeAt == PoolStateMachine.never)
+    }
+
+    @Test func theMinimumIsRestoredAfterALoss() throws {
+        let pool = pool { $0.minimum = 2 }
+        let ids = pool.openAll(1)
+        #expect(pool.permits == 2)
+        let other = try #require(pool.takeConnects().first)
+        #expect(pool.connected(other, now: 1))
+        pool.release(ids[0], .clean, now: 2)
+        pool.connectionEnded(ids[0], now: 3)
+        #expect(pool.takeConnects().count == 1)
+        #expect(pool.counts.closes == [.lost: 1])
+    }
+
+    @Test func anOldConnectionIsClosedWhenItComesBackAndWhenItIsIdle() throws {
+        let pool = pool {
+            $0.lifetime = 100
+            $0.lifetimeJitter = 10
+        }
+        let ids = pool.openAll(2, random: 3)
+        pool.release(ids[0], .clean, now: 50)
+        pool.timer(now: 96)
+        #expect(pool.counts.closes.isEmpty)
+        pool.timer(now: 97)
+        #expect(pool.counts.closes == [.lifetime: 1])
+        pool.release(ids[1], .clean, now: 98)
+        #expect(pool.counts.closes == [.lifetime: 2])
+        #expect(pool.permits == 0)
+    }
+
+    @Test func aResetRidesWithTheNextUserOrIsDoneAlone() throws {
+        let pool = pool()
+        let id = pool.openAll(1)[0]
+        pool.release(id, .clean, needsReset: true, now: 0)
+        #expect(pool.lease(now: 1)?.carriesReset == true)
+        // The user sent nothing: it is still due.
+        pool.release(id, .clean, resetPending: true, now: 2)
+        #expect(pool.counts.resets == 0)
+        #expect(pool.lease(now: 3)?.carriesReset == true)
+        pool.release(id, .clean, now: 4)
+        #expect(pool.counts.resets == 1)
+        #expect(pool.lease(now: 5)?.carriesReset == false)
+        pool.release(id, .clean, needsReset: true, now: 6)
+        pool.timer(now: 6 + second)
+        #expect(pool.cleaning == 1)
+        pool.cleaned(id, now: 7 + second)
+        #expect(pool.counts.resets == 2)
+        #expect(pool.lease(now: 8 + second)?.carriesReset == false)
+    }
+
+    @Test func aDirtyConnectionIsCleanedInTimeOrClosed() throws {
+        let pool = pool()
+        let ids = pool.openAll(2)
+        pool.release(ids[0], .dirty, now: 0)
+        pool.release(ids[1], .busy, now: 0)
+        #expect(pool.cleaning == 2)
+        let waiter = try #require(pool.wait(now: 1))
+        pool.cleaned(ids[0], now: 2)
+        #expect(pool.takeGrants().map(\.waiter) == [waiter])
+        pool.timer(now: second)
+        #expect(pool.cleaning == 0)
+        #expect(pool.counts.closes == [.dirty: 1])
+        // Too late.
+        pool.cleaned(ids[1], now: second + 1)
+        #expect(pool.open == 1)
+    }
+
+    @Test func aBrokenOrKeptConnectionIsReplacedForWhoWaits() throws {
+        let pool = pool()
+        let ids = pool.openAll(2)
+        for _ in 0..<3 { _ = pool.wait(now: 0) }
+        pool.release(ids[0], .broken, now: 1)
+        pool.release(ids[1], .kept, now: 1)
+        #expect(pool.takeConnects().count == 2)
+        #expect(pool.counts.closes == [.lost: 1, .kept: 1])
+    }
+
+    @Test func aLeaseHeldTooLongIsReportedOnce() throws {
+        let pool = pool { $0.leakTime = 10 }
+        _ = pool.openAll(1)
+        pool.timer(now: 9)
+        #expect(pool.counts.leaks == 0)
+        #expect(pool.wakeAt == 10)
+        pool.timer(now: 10)
+        pool.timer(now: 30)
+        #expect(pool.counts.leaks == 1)
+    }
+
+    @Test func statementsShareAConnectionUpToTheDepthAndNobodyOvertakes() throws {
+        let pool = pool {
+            $0.maximum = 1
+            $0.sharedDepth = 3
+        }
+        let id = pool.openAll(1, .shared)[0]
+        #expect(pool.lease(.shared, now: 1)?.isJoined == true)
+        let exclusive = try #require(pool.wait(.exclusive, now: 2))
+        // There would be room, but somebody waits.
+        let shared = try #require(pool.wait(.shared, now: 3))
+        pool.release(id, .busy, now: 4)
+        #expect(pool.takeGrants().isEmpty)
+        pool.release(id, .clean, now: 5)
+        #expect(pool.takeGrants().map(\.waiter) == [exclusive])
+        pool.release(id, .clean, now: 6)
+        #expect(pool.takeGrants().map(\.waiter) == [shared])
+    }
+
+    @Test func shutdownAnswersAThousandWaitersOnceAndLetsLeasesFinish() throws {
+        let pool = pool()
+        let ids = pool.openAll(2)
+        let waiters = try (0..<1000).map { _ in try #require(pool.wait(now: 0)) }
+        pool.shutDown()
+        #expect(pool.takeFailures() == waiters)
+        #expect(!pool.takeFinish())
+        guard case .failed(.shutDown) = pool.acquire(.exclusive, now: 1) else {
+            Issue.record("still open")
+            return
+        }
+        pool.release(ids[0], .clean, now: 2)
+        #expect(!pool.takeFinish())
+        pool.endLeases()
+        #expect(pool.takeFinish())
+        #expect(pool.permits == 0)
+        // Its user comes back later.
+        pool.release(ids[1], .clean, now: 3)
+        #expect(pool.permits == 0)
+        #expect(pool.counts.closes == [.shutdown: 2])
+    }
+}
+
+/// A machine whose actions are taken kind by kind. (A class, because `#expect` cannot call what mutates.)
+@dynamicMemberLookup
+private final class PoolUnderTest {
+    private var machine: PoolStateMachine
+
+    init(_ limits: PoolStateMachine.Limits) { machine = PoolStateMachine(limits) }
+
+    subscript<Value>(dynamicMember path: KeyPath<PoolStateMachine, Value>) -> Value { machine[keyPath: path] }
+
+    func acquire(_ use: PoolStateMachine.Use, now: UInt64) -> PoolStateMachine.Acquisition {
+        machine.acquire(use, now: now)
+    }
+
+    func wait(_ use: PoolStateMachine.Use = .exclusive, now: UInt64) -> WaiterQueue.ID? {
+        if case .wait(let waiter) = acquire(use, now: now) { waiter } else { nil }
+    }
+
+    func lease(_ use: PoolStateMachine.Use = .exclusive, now: UInt64) -> PoolStateMachine.Granted? {
+        if case .granted(let granted) = acquire(use, now: now) { granted } else { nil }
+    }
+
+    func cancel(_ waiter: WaiterQueue.ID) -> Bool { machine.cancel(waiter) }
+
+    func release(
+        _ id: PoolStateMachine.ConnectionID, _ condition: PoolStateMachine.Condition, resetPending: Bool = false,
+        needsReset: Bool = false, now: UInt64
+    ) {
+        machine.release(id, condition, resetPending: resetPending, needsReset: needsReset, now: now)
+    }
+
+    func connected(_ id: PoolStateMachine.ConnectionID, random: UInt64 = 0, now: UInt64) -> Bool {
+        machine.connected(id, random: random, now: now)
+    }
+
+    func connectFailed(
+        _ id: PoolStateMachine.ConnectionID, _ kind: PoolStateMachine.ConnectFailure, _ error: PostgresError,
+        now: UInt64
+    ) {
+        machine.connectFailed(id, kind, error, random: 0, now: now)
+    }
+
+    func connectionEnded(_ id: PoolStateMachine.ConnectionID, now: UInt64) { machine.connectionEnded(id, now: now) }
+
+    func cleaned(_ id: PoolStateMachine.ConnectionID, now: UInt64) {
+        machine.cleaned(id, succeeded: true, didReset: true, now: now)
+    }
+
+    func timer(now: UInt64) { machine.timer(now: now) }
+    func shutDown() { machine.shutDown() }
+    func endLeases() { machine.endLeases() }
+
+    /// Opens so many connections at time 0, all in use.
+    func openAll(
+        _ count: Int, _ use: PoolStateMachine.Use = .exclusive, random: UInt64 = 0
+    ) -> [PoolStateMachine.ConnectionID] {
+        for _ in 0..<count { _ = wait(use, now: 0) }
+        var ids: [PoolStateMachine.ConnectionID] = []
+        while ids.count < count {
+            for id in takeConnects() where ids.count < count {
+                _ = connected(id, random: random, now: 0)
+                ids.append(id)
+            }
+        }
+        _ = takeGrants()
+        return ids
+    }
+
+    private func take<Value>(_ pick: (PoolStateMachine.Action) -> Value?) -> [Value] {
+        var taken: [Value] = []
+        machine.actions.removeAll { action in
+            guard let value = pick(action) else { return false }
+            taken.append(value)
+            return true
+        }
+        return taken
+    }
+
+    func takeConnects() -> [PoolStateMachine.ConnectionID] {
+        take { if case .connect(let id) = $0 { id } else { nil } }
+    }
+
+    func takeFailures() -> [WaiterQueue.ID] { take { if case .fail(let waiter, _) = $0 { waiter } else { nil } } }
+
+    func takeGrants() -> [(waiter: WaiterQueue.ID, granted: PoolStateMachine.Granted)] {
+        take { if case .grant(let waiter, let granted) = $0 { (waiter, granted) } else { nil } }
+    }
+
+    func takeFinish() -> Bool { !take { if case .finishShutdown = $0 { true } else { nil } }.isEmpty }
+}
