@@ -1,38 +1,49 @@
 // Manual, "Message Flow", "Extended Query": what nearly every reply consists of.
 
 extension Inbound {
-    /// A whole reply of the usual kind, if all of it is at hand: BindComplete, rows, CommandComplete, ReadyForQuery.
+    /// A whole reply of the usual kind, if all of it is at hand: BindComplete, rows, CommandComplete and, if the request has a Sync of
+    /// its own, ReadyForQuery.
     ///
     /// One walk over the bytes, instead of a turn of the state machine for each message. It takes all of it or nothing: what is not
     /// as usual, not complete or not legal is left to `next`, which has the words for it.
     ///
     /// - Parameter columns: What the driver knows of the columns, to go with the rows.
     package mutating func takeUsualReply(columns: (any AnyObject & Sendable)?) -> UsualEnd? {
-        guard phase == .binding, request.parts == .executesAndSyncs, !groupFailed else { return nil }
+        guard phase == .binding, !groupFailed else { return nil }
+        let syncs = request.parts == .executesAndSyncs
+        guard syncs || request.parts == .executes else { return nil }
+        let readySize = syncs ? 6 : 0
         let base = buffer.base
         let available = buffer.count
         // The shortest: BindComplete, a CommandComplete of an empty tag, ReadyForQuery.
-        guard available >= 17, Inbound.header(base) == Inbound.bindComplete else { return nil }
+        guard available >= 11 &+ readySize, Inbound.header(base) == Inbound.bindComplete else { return nil }
         var offset = 5
         var rows = 0
         while base.load(fromByteOffset: offset, as: UInt8.self) == BackendMessage.Tag.dataRow {
             guard let size = usualRow(base + offset, available &- offset) else { return nil }
             offset &+= size
             rows &+= 1
-            guard available &- offset >= 12 else { return nil }
+            guard available &- offset >= 6 &+ readySize else { return nil }
         }
         let tag = base + offset
         let tagLength = Int32(bigEndian: tag.loadUnaligned(fromByteOffset: 1, as: Int32.self))
         guard tag.load(as: UInt8.self) == BackendMessage.Tag.commandComplete, tagLength > 4, tagLength < 64,
-            available &- offset >= Int(tagLength) &+ 7
+            available &- offset >= Int(tagLength) &+ 1 &+ readySize
         else { return nil }
         let end = tag + Int(tagLength)
         let ready = end + 1
-        guard end.load(as: UInt8.self) == 0,
-            let affected = CommandTag.usualCount(from: tag + 5, to: end),
-            Inbound.header(ready) == Inbound.readyForQuery,
-            let status = TransactionStatus(rawValue: ready.load(fromByteOffset: 5, as: UInt8.self))
-        else { return nil }
+        guard end.load(as: UInt8.self) == 0, let affected = CommandTag.usualCount(from: tag + 5, to: end) else {
+            return nil
+        }
+        var status: TransactionStatus?
+        if syncs {
+            guard Inbound.header(ready) == Inbound.readyForQuery else { return nil }
+            status = TransactionStatus(rawValue: ready.load(fromByteOffset: 5, as: UInt8.self))
+            if status == nil { return nil }
+        } else if !Inbound.countsRows(tag.load(fromByteOffset: 5, as: UInt8.self)) {
+            // Of a group it is asked whether it committed.
+            return nil
+        }
         var block: RowChunk?
         if rows > 0 {
             guard offset &- 5 <= request.rowByteLimit else { return nil }
@@ -42,9 +53,18 @@ extension Inbound {
         }
         if let columns { block?.setColumns(columns) }
         messages &+= rows &+ 3
-        buffer.consume(offset &+ Int(tagLength) &+ 7)
+        buffer.consume(offset &+ Int(tagLength) &+ 1 &+ readySize)
         phase = .idle
         return UsualEnd(block: block, rowCount: rows, affected: affected, status: status)
+    }
+
+    /// Whether a command tag begins as those of INSERT, UPDATE, DELETE, SELECT and MERGE do, and none that ends a transaction.
+    @inline(__always)
+    private static func countsRows(_ first: UInt8) -> Bool {
+        switch UnicodeScalar(first) {
+        case "I", "U", "D", "S", "M": true
+        default: false
+        }
     }
 
     /// Type and length of a message as one number.

@@ -55,6 +55,7 @@ struct SessionTranscript: ~Copyable {
                 let status = end.status.map { " \($0)" } ?? ""
                 events.append(
                     "request: ok, \(end.block?.rowCount ?? 0) rows, \(end.affected) affected\(status)")
+                if end.status == nil, let next = requests.popFirst() { inbound.begin(next) }
                 continue
             }
             switch try inbound.next() {

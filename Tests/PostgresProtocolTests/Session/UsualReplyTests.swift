@@ -5,14 +5,14 @@ import Testing
 
 /// Replies that are taken in one step mean what they mean message by message.
 struct UsualReplyTests {
-    static func prepared(columns: Int) -> Request {
+    static func prepared(columns: Int, syncs: Bool = true) -> Request {
         let statement = PreparedStatement(
             name: Array("s1".utf8), key: StatementKey(sql: Array("SELECT".utf8), parameterTypes: []))
         statement.state = .ready
         let described = (0..<columns).map { RowDescription.Column(name: "c\($0)", typeOID: 23) }
         statement.description = StatementDescription(
             parameterTypes: [], rowDescription: columns == 0 ? nil : RowDescription(columns: described))
-        return Request([.executes, .syncs], statement: statement)
+        return Request(syncs ? [.executes, .syncs] : [.executes], statement: statement)
     }
 
     struct Reply: Sendable, CustomTestStringConvertible {
@@ -92,6 +92,32 @@ struct UsualReplyTests {
                 default: Issue.record("byte \(index) is \(value): \(general), \(usual)")
                 }
             }
+        }
+    }
+
+    /// Statements of a group: only the last is followed by ReadyForQuery, and COMMIT is left to the state machine, which keeps its
+    /// tag.
+    @Test func statementsOfAGroupAreTakenInOneStep() throws {
+        let rows = Self.replies[3]
+        let group = [
+            Self.prepared(columns: 2, syncs: false), Self.prepared(columns: 0, syncs: false),
+            Self.prepared(columns: 0, syncs: false), .sync,
+        ]
+        let bytes =
+            rows.messages.dropLast().flatMap(\.bytes)
+            + [Message.bindComplete, .commandComplete("INSERT 0 5"), .bindComplete, .commandComplete("COMMIT")]
+            .flatMap(\.bytes) + Message.readyForQuery().bytes
+        var usual = SessionTranscript(group, takesUsualReplies: true)
+        try usual.feed(bytes)
+        #expect(usual.usualReplies == 2)
+        var general = SessionTranscript(group)
+        try general.feed(bytes)
+        #expect(usual.events == general.events)
+        for cut in 0...bytes.count {
+            var pieces = SessionTranscript(group, takesUsualReplies: true)
+            try pieces.feed(Array(bytes.prefix(cut)))
+            try pieces.feed(Array(bytes.dropFirst(cut)))
+            #expect(pieces.events == general.events, "cut at \(cut)")
         }
     }
 
