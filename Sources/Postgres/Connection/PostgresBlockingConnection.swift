@@ -100,7 +100,7 @@ public final class PostgresBlockingConnection: Sendable {
     func perform(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
         if core.observation != nil {
             return try core.observedBlocking(
-                .query, query: query, { Observation.Counts(rows: $0.rowCount, affected: $0.affected) }
+                .query, query: query
             ) { () throws(PostgresError) -> Reply in try core.performBlocking(query, formats) }
         }
         return try core.performBlocking(query, formats)
@@ -109,7 +109,7 @@ public final class PostgresBlockingConnection: Sendable {
     /// As ``PostgresConnection/run(_:)``.
     public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
         PostgresPipeline.Results(
-            replies: try core.observedBlocking(.pipeline, statements: pipeline.count, { Observation.Counts($0) }) {
+            replies: try core.observedBlocking(.pipeline, statements: pipeline.count) {
                 () throws(PostgresError) -> [Reply] in
                 switch pipeline.sync {
                 case .isolated: return try core.runBlocking(pipeline.items, .isolated)
@@ -124,7 +124,7 @@ public final class PostgresBlockingConnection: Sendable {
     /// As ``PostgresConnection/script(_:)``.
     @discardableResult
     public func script(_ sql: PostgresQuery) throws(PostgresError) -> [PostgresRows<PostgresRow>] {
-        try core.observedBlocking(.script, query: sql, { Observation.Counts($0) }) {
+        try core.observedBlocking(.script, query: sql) {
             () throws(PostgresError) -> [Reply] in try core.scriptBlocking(sql)
         }.map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
     }

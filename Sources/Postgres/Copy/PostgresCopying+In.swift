@@ -168,7 +168,7 @@ extension PostgresCopying {
         let lease = try await port.lease()
         defer { port.endLease(lease) }
         try await port.check(columns, of: try CopyStatement.select(table, schema: schema, columns: names), as: lease)
-        return try await port.core.observed(.copy, sql: sql, { Observation.Counts(affected: $0) }) {
+        return try await port.core.observed(.copy, sql: sql) {
             () async throws(PostgresError) -> Int in
             let stream = try await port.core.copyIn(sql, as: lease)
             do throws(PostgresError) {

@@ -9,7 +9,7 @@ extension ConnectionCore {
     nonisolated(nonsending) func performObserved(
         _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
     ) async throws(PostgresError) -> Reply {
-        try await observed(.query, query: query, { Observation.Counts(rows: $0.rowCount, affected: $0.affected) }) {
+        try await observed(.query, query: query) {
             () async throws(PostgresError) -> Reply in
             try await perform(query, formats, as: writer)
         }
@@ -18,7 +18,7 @@ extension ConnectionCore {
     nonisolated(nonsending) func scriptObserved(
         _ query: PostgresQuery, as writer: Int? = nil
     ) async throws(PostgresError) -> [Reply] {
-        try await observed(.script, query: query, { Observation.Counts($0) }) {
+        try await observed(.script, query: query) {
             () async throws(PostgresError) -> [Reply] in
             try await script(query, as: writer)
         }
@@ -27,7 +27,7 @@ extension ConnectionCore {
     nonisolated(nonsending) func streamObserved(
         _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
     ) async throws(PostgresError) -> RowStream {
-        try await observed(.stream, query: query, { _ in Observation.Counts() }) {
+        try await observed(.stream, query: query) {
             () async throws(PostgresError) -> RowStream in
             try await stream(query, formats, as: writer)
         }
@@ -52,9 +52,8 @@ extension ConnectionCore {
     }
 
     /// Runs `body`, and tells the observer, if there is one.
-    nonisolated(nonsending) func observed<Success>(
+    nonisolated(nonsending) func observed<Success: ObservedResult>(
         _ kind: PostgresOperation.Kind, sql: String? = nil, statements: Int = 1, query: PostgresQuery? = nil,
-        _ counts: (Success) -> Observation.Counts,
         _ body: () async throws(PostgresError) -> Success
     ) async throws(PostgresError) -> Success {
         guard let observation else { return try await body() }
@@ -62,7 +61,7 @@ extension ConnectionCore {
             kind, sql: sql, statements: statements, query: query, roundTrips: endedRoundTrips)
         do throws(PostgresError) {
             let result = try await body()
-            observation.end(running, counts(result), roundTrips: endedRoundTrips)
+            observation.end(running, result.counts, roundTrips: endedRoundTrips)
             return result
         } catch {
             observation.end(running, Observation.Counts(error: error), roundTrips: endedRoundTrips)
@@ -71,9 +70,8 @@ extension ConnectionCore {
     }
 
     /// The same for the blocking API.
-    func observedBlocking<Success>(
+    func observedBlocking<Success: ObservedResult>(
         _ kind: PostgresOperation.Kind, sql: String? = nil, statements: Int = 1, query: PostgresQuery? = nil,
-        _ counts: (Success) -> Observation.Counts,
         _ body: () throws(PostgresError) -> Success
     ) throws(PostgresError) -> Success {
         guard let observation else { return try body() }
@@ -81,7 +79,7 @@ extension ConnectionCore {
             kind, sql: sql, statements: statements, query: query, roundTrips: endedRoundTrips)
         do throws(PostgresError) {
             let result = try body()
-            observation.end(running, counts(result), roundTrips: endedRoundTrips)
+            observation.end(running, result.counts, roundTrips: endedRoundTrips)
             return result
         } catch {
             observation.end(running, Observation.Counts(error: error), roundTrips: endedRoundTrips)
@@ -90,13 +88,34 @@ extension ConnectionCore {
     }
 }
 
-extension Observation.Counts {
-    /// Of several results.
-    init(_ replies: [Reply]) {
-        for reply in replies {
-            rows &+= reply.rowCount
-            affected &+= reply.affected
-            if error == nil { error = reply.error }
+/// What can be told of a result.
+protocol ObservedResult {
+    var counts: Observation.Counts { get }
+}
+
+extension Reply: ObservedResult {
+    var counts: Observation.Counts { Observation.Counts(rows: rowCount, affected: affected, error: error) }
+}
+
+extension Array: ObservedResult where Element == Reply {
+    /// Of several results together, and the first error.
+    var counts: Observation.Counts {
+        var counts = Observation.Counts()
+        for reply in self {
+            counts.rows &+= reply.rowCount
+            counts.affected &+= reply.affected
+            if counts.error == nil { counts.error = reply.error }
         }
+        return counts
     }
+}
+
+/// The rows of a COPY.
+extension Int: ObservedResult {
+    var counts: Observation.Counts { Observation.Counts(affected: self) }
+}
+
+/// Of a stream that was opened nothing is known yet.
+extension RowStream: ObservedResult {
+    var counts: Observation.Counts { Observation.Counts() }
 }

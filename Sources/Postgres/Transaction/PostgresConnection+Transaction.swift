@@ -80,7 +80,7 @@ extension ConnectionCore {
         _ pipeline: PostgresPipeline, connection: any AnyObject & Sendable
     ) async throws(PostgresError) -> [Reply] {
         guard observation == nil else {
-            return try await observed(.pipeline, statements: pipeline.count, { Observation.Counts($0) }) {
+            return try await observed(.pipeline, statements: pipeline.count) {
                 () async throws(PostgresError) -> [Reply] in
                 try await runUnobserved(pipeline, connection: connection)
             }

@@ -45,7 +45,7 @@ public struct PostgresTransaction: PostgresExecutor {
     public func run(_ pipeline: PostgresPipeline) async throws(PostgresError) -> PostgresPipeline.Results {
         do {
             let replies = try await flow.core.observed(
-                .pipeline, statements: pipeline.count, { Observation.Counts($0) }
+                .pipeline, statements: pipeline.count
             ) { () async throws(PostgresError) -> [Reply] in try await flow.run(pipeline, as: writer) }
             if pipeline.sync != .savepoints, replies.contains(where: { $0.error != nil }) { flow.noteFailure() }
             return PostgresPipeline.Results(replies: replies)
@@ -80,7 +80,7 @@ extension PostgresTransaction {
         _ query: PostgresQuery, _ formats: ResultFormats
     ) async throws(PostgresError) -> Reply {
         try await flow.core.observed(
-            .query, query: query, { Observation.Counts(rows: $0.rowCount, affected: $0.affected) }
+            .query, query: query
         ) { () async throws(PostgresError) -> Reply in
             guard flow.isPlain else { return try await flow.perform(query, formats, as: writer) }
             return try await flow.core.perform(query, formats, as: writer)
