@@ -1,5 +1,6 @@
 import PostgresProtocol
 import PostgresTransport
+import Synchronization
 
 /// The blocking API's way through a transaction: step for step that of the asynchronous one.
 extension TransactionFlow {

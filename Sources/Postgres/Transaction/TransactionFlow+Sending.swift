@@ -1,5 +1,6 @@
 import PostgresProtocol
 import PostgresTransport
+import Synchronization
 
 /// The asynchronous API's way through a transaction.
 extension TransactionFlow {

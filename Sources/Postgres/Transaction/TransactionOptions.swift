@@ -1,4 +1,5 @@
 import PostgresTransport
+import Synchronization
 
 extension PostgresTransaction {
     /// Which changes of others a transaction sees (manual, "Transaction Isolation").
