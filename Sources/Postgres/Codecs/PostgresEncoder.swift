@@ -82,6 +82,12 @@ public struct PostgresEncoder {
     /// A length and the value's bytes, or length -1 for NULL: the form of a value in Bind, in arrays and in binary COPY.
     @inlinable @inline(__always)
     public mutating func writeCell<Value: PostgresEncodable>(_ value: borrowing Value) throws(PostgresError) {
+        try value.encodeCell(into: &self)
+    }
+
+    /// A cell whose length is known only when it was written.
+    @inlinable
+    mutating func writeMeasuredCell<Value: PostgresEncodable>(_ value: borrowing Value) throws(PostgresError) {
         let start = bytes
         write(Int32(0))
         do {
@@ -104,6 +110,43 @@ public struct PostgresEncoder {
             }
             (byteBase + start).storeBytes(of: Int32(truncatingIfNeeded: length).bigEndian, as: Int32.self)
         }
+    }
+
+    @inlinable @inline(__always)
+    mutating func writeCell<Integer: FixedWidthInteger>(ofInteger value: Integer) {
+        let size = MemoryLayout<Integer>.size
+        reserve(4 &+ size)
+        let cell = byteBase + bytes
+        cell.storeBytes(of: Int32(truncatingIfNeeded: size).bigEndian, as: Int32.self)
+        (cell + 4).storeBytes(of: value.bigEndian, as: Integer.self)
+        bytes &+= 4 &+ size
+    }
+
+    /// A cell of a text, behind a byte that says in which form it is.
+    ///
+    /// - Returns: false, and nothing is written, if there is a NUL in it or it is too long.
+    @inlinable @inline(__always)
+    mutating func writeCell(ofText text: UnsafeBufferPointer<UInt8>, version: UInt8? = nil) -> Bool {
+        guard let start = text.baseAddress else {
+            writeCell(ofEmptyText: version)
+            return true
+        }
+        let count = text.count
+        if count > 0x3FFF_FFF0 || PostgresText.holdsZero(UnsafeRawBufferPointer(text)) { return false }
+        let head = version == nil ? 4 : 5
+        reserve(head &+ count)
+        let cell = byteBase + bytes
+        cell.storeBytes(of: Int32(truncatingIfNeeded: head &- 4 &+ count).bigEndian, as: Int32.self)
+        if let version { (cell + 4).storeBytes(of: version, as: UInt8.self) }
+        (cell + head).copyMemory(from: start, byteCount: count)
+        bytes &+= head &+ count
+        return true
+    }
+
+    @usableFromInline @inline(never)
+    mutating func writeCell(ofEmptyText version: UInt8?) {
+        write(Int32(version == nil ? 0 : 1))
+        if let version { write(version) }
     }
 
     @usableFromInline @inline(never)

@@ -31,6 +31,13 @@ struct CopyForms {
         error.with(outcome: .rejected, message: "row \(row): \(error.message)")
     }
 
+    @usableFromInline @inline(never)
+    static func changed() -> PostgresError {
+        PostgresError(
+            code: .invalidArgument, message: "the sequence of rows changed while it was copied", outcome: .rejected,
+            hint: "copy an array")
+    }
+
     /// Signature, flags, and a header extension of no length (manual, "COPY", "Binary Format").
     static func writeHeader(into encoder: inout PostgresEncoder) {
         encoder.write([0x50, 0x47, 0x43, 0x4F, 0x50, 0x59, 0x0A, 0xFF, 0x0D, 0x0A, 0x00])

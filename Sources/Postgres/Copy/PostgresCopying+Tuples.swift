@@ -10,10 +10,10 @@ extension PostgresCopying {
         forms.add(A.self)
         forms.add(B.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
+            (row: borrowing BorrowedValue<(A, B)>, encoder: inout PostgresEncoder) throws(PostgresError) in
             encoder.write(Int16(2))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
+            try encoder.writeCell(row.value.0)
+            try encoder.writeCell(row.value.1)
         }
     }
 
@@ -27,11 +27,11 @@ extension PostgresCopying {
         forms.add(B.self)
         forms.add(C.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
+            (row: borrowing BorrowedValue<(A, B, C)>, encoder: inout PostgresEncoder) throws(PostgresError) in
             encoder.write(Int16(3))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
+            try encoder.writeCell(row.value.0)
+            try encoder.writeCell(row.value.1)
+            try encoder.writeCell(row.value.2)
         }
     }
 
@@ -48,12 +48,12 @@ extension PostgresCopying {
         forms.add(C.self)
         forms.add(D.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
+            (row: borrowing BorrowedValue<(A, B, C, D)>, encoder: inout PostgresEncoder) throws(PostgresError) in
             encoder.write(Int16(4))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
-            try encoder.writeCell(row.3)
+            try encoder.writeCell(row.value.0)
+            try encoder.writeCell(row.value.1)
+            try encoder.writeCell(row.value.2)
+            try encoder.writeCell(row.value.3)
         }
     }
 
@@ -72,13 +72,13 @@ extension PostgresCopying {
         forms.add(D.self)
         forms.add(E.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
+            (row: borrowing BorrowedValue<(A, B, C, D, E)>, encoder: inout PostgresEncoder) throws(PostgresError) in
             encoder.write(Int16(5))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
-            try encoder.writeCell(row.3)
-            try encoder.writeCell(row.4)
+            try encoder.writeCell(row.value.0)
+            try encoder.writeCell(row.value.1)
+            try encoder.writeCell(row.value.2)
+            try encoder.writeCell(row.value.3)
+            try encoder.writeCell(row.value.4)
         }
     }
 
@@ -98,29 +98,54 @@ extension PostgresCopying {
         forms.add(E.self)
         forms.add(F.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
+            (row: borrowing BorrowedValue<(A, B, C, D, E, F)>, encoder: inout PostgresEncoder) throws(PostgresError) in
             encoder.write(Int16(6))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
-            try encoder.writeCell(row.3)
-            try encoder.writeCell(row.4)
-            try encoder.writeCell(row.5)
+            try encoder.writeCell(row.value.0)
+            try encoder.writeCell(row.value.1)
+            try encoder.writeCell(row.value.2)
+            try encoder.writeCell(row.value.3)
+            try encoder.writeCell(row.value.4)
+            try encoder.writeCell(row.value.5)
         }
     }
 
     @inlinable @inline(__always)
     func copyRows<Rows: Sequence>(
         into table: String, schema: String?, columns: [PostgresCopyColumn], _ rows: Rows,
-        _ write: (Rows.Element, inout PostgresEncoder) throws(PostgresError) -> Void
+        _ write: (borrowing BorrowedValue<Rows.Element>, inout PostgresEncoder) throws(PostgresError) -> Void
     ) async throws(PostgresError) -> Int {
-        var iterator = rows.makeIterator()
         var row = 0
+        if let count = rows.withContiguousStorageIfAvailable({ $0.count }) {
+            return try await copy(into: table, schema: schema, columns: columns) {
+                (encoder: inout PostgresEncoder) throws(PostgresError) -> Bool in
+                // Lent for one block at a time: between blocks this waits.
+                let failure: PostgresError?? = rows.withContiguousStorageIfAvailable { lent -> PostgresError? in
+                    guard let first = UnsafeRawPointer(lent.baseAddress), lent.count == count else {
+                        return count == 0 ? nil : CopyForms.changed()
+                    }
+                    let base = first.assumingMemoryBound(to: BorrowedValue<Rows.Element>.self)
+                    do throws(PostgresError) {
+                        while row < count, encoder.byteCount < CopyForms.blockSize {
+                            try write(base[row], &encoder)
+                            row &+= 1
+                        }
+                    } catch {
+                        return CopyForms.locate(error, row)
+                    }
+                    return nil
+                }
+                if let failure = failure ?? CopyForms.changed() { throw failure }
+                return row < count
+            }
+        }
+        var iterator = rows.makeIterator()
         return try await copy(into: table, schema: schema, columns: columns) {
             (encoder: inout PostgresEncoder) throws(PostgresError) -> Bool in
             while encoder.byteCount < CopyForms.blockSize {
                 guard let values = iterator.next() else { return false }
-                do throws(PostgresError) { try write(values, &encoder) } catch { throw CopyForms.locate(error, row) }
+                do throws(PostgresError) { try write(BorrowedValue(values), &encoder) } catch {
+                    throw CopyForms.locate(error, row)
+                }
                 row &+= 1
             }
             return true

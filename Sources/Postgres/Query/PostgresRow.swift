@@ -55,6 +55,13 @@ public struct PostgresRow: Sendable {
         return (repeat try cursor.next((each Column).self))
     }
 
+    /// For whoever reads so many columns, all there are; not to outlive the row.
+    @inlinable @inline(__always)
+    func cursor(over wanted: Int) throws(PostgresError) -> Cursor {
+        guard wanted == columns.count else { throw wrongColumnCount(wanted) }
+        return Cursor(self)
+    }
+
     /// The first column of that name, as the type that is wanted of it.
     @inlinable
     public subscript<Value: PostgresDecodable>(_ name: String) -> Value {
