@@ -15,7 +15,7 @@ let package = Package(
 
         // Bytes in, events out; no socket, clock or lock.
         .target(
-            name: "PostgresProtocol", dependencies: ["CPostgresOpenSSL"],
+            name: "PostgresProtocol", dependencies: ["CPostgresOpenSSL", "CPostgresSystem"],
             exclude: ["Authentication/generate-saslprep-tables.py"]),
         // Sockets, the event loop and TLS; no word of PostgreSQL.
         .target(name: "PostgresTransport", dependencies: ["CPostgresOpenSSL", "CPostgresSystem"]),
@@ -24,7 +24,9 @@ let package = Package(
         // Typed INSERT ... ON CONFLICT over the public API of Postgres only.
         .target(name: "PostgresUpsert", dependencies: ["Postgres"]),
         // A private throwaway server and a scripted mock server, for tests.
-        .target(name: "PostgresTesting", dependencies: ["PostgresProtocol", "CPostgresOpenSSL", "CPostgresSystem"]),
+        .target(
+            name: "PostgresTesting",
+            dependencies: ["PostgresProtocol", "PostgresTransport", "CPostgresOpenSSL", "CPostgresSystem"]),
 
         .testTarget(name: "PostgresProtocolTests", dependencies: ["PostgresProtocol", "PostgresTesting"]),
         .testTarget(

@@ -2,6 +2,7 @@ import Foundation
 import Postgres
 import PostgresTesting
 import PostgresUpsert
+import Synchronization
 import TestTurns
 import Testing
 
@@ -54,6 +55,10 @@ struct ReadmeTests {
 
     private final class Printed {
         var lines: [String] = []
+    }
+
+    private final class Heard: Sendable {
+        let payloads = Mutex<[String]>([])
     }
 
     @Test func queries() async throws {
@@ -195,6 +200,62 @@ struct ReadmeTests {
         // README end
 
         #expect(bytes == 18)
+    }
+
+    @Test func cursors() async throws {
+        let db = try await PostgresConnection.connect(try await makeShop())
+        try await db.execute("INSERT INTO visits (page) SELECT '/A' || i FROM generate_series(1, 1200) i")
+
+        // README: cursor
+        for try await (id, page) in try await db.cursor(
+            "SELECT id, page FROM visits", as: (Int, String).self, fetching: 500, withHold: true)
+        {
+            try await db.execute("UPDATE visits SET page = \(page.lowercased()) WHERE id = \(id)")
+        }
+        // README end
+
+        let changed = try await db.query("SELECT count(*) FROM visits WHERE page LIKE '/a%'", as: Int.self).one()
+        #expect(changed == 1200)
+    }
+
+    @Test func notifications() async throws {
+        let url = try await makeShop()
+        let db = try await PostgresConnection.connect(url)
+        let printed = Printed()
+        func print(_ items: Any...) { printed.lines.append(items.map { "\($0)" }.joined(separator: " ")) }
+
+        // README: listen
+        let notifications = try await db.listen(to: "jobs")
+        try await db.notify("jobs", payload: "42")
+        for try await notification in notifications {
+            print(notification.channel, notification.payload)
+            if notification.payload == "42" { break }
+        }
+        // README end
+
+        #expect(printed.lines == ["jobs 42"])
+
+        let configuration = try PostgresConfiguration(url: url)
+        let heard = Heard()
+        let task = Task {
+            @Sendable func run(_ payload: String) { heard.payloads.withLock { $0.append(payload) } }
+            @Sendable func catchUp() {}
+            // README: listener
+            for try await event in PostgresListener(configuration, channels: "jobs") {
+                switch event {
+                case .notification(let notification): run(notification.payload)
+                case .gap: catchUp()  // read from the tables what may have been missed
+                }
+            }
+            // README end
+        }
+        try await eventually("the listener hears it") {
+            try await db.notify("jobs", payload: "43")
+            return heard.payloads.withLock { $0.first } == "43"
+        }
+        task.cancel()
+        let end = await failure { try await task.value }
+        #expect(end?.code == .cancelled)
     }
 
     @Test func copies() async throws {

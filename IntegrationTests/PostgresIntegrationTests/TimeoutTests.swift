@@ -100,10 +100,14 @@ struct TimeoutTests {
         let db = try await connect { $0.cancelTimeout = .seconds(50) }
         let table = uniqueName("shared")
         try await db.execute("CREATE TABLE \(identifier: table) (n int)")
+        let holder = try await connect()
+        let key = Int.random(in: 0...Int.max)
+        try await holder.execute("SELECT pg_advisory_lock(\(key))")
         let insert = Task {
-            try await db.execute("WITH s AS (SELECT pg_sleep(1)) INSERT INTO \(identifier: table) SELECT 1 FROM s")
+            try await db.execute(
+                "WITH l AS (SELECT pg_advisory_xact_lock(\(key))) INSERT INTO \(identifier: table) SELECT 1 FROM l")
         }
-        try await sleeping(db)
+        try await eventually("running") { try await activity(of: db, seenBy: holder).1.contains("advisory_xact") }
         let error = await failure {
             try await withPostgresTimeout(.milliseconds(30)) {
                 try await db.execute("INSERT INTO \(identifier: table) VALUES (2)")
@@ -111,6 +115,7 @@ struct TimeoutTests {
         }
         #expect(error?.code == .timedOut)
         #expect(error?.outcome == .unknown)
+        try await holder.execute("SELECT pg_advisory_unlock(\(key))")
         #expect(try await insert.value == 1)
         let numbers = try await db.query("SELECT n FROM \(identifier: table) ORDER BY n", as: Int.self).all()
         #expect(numbers == [1, 2])

@@ -80,6 +80,7 @@ static inline int postgres_poll(int descriptor, short events, int64_t nanosecond
 // The thread sanitizer's runtime, where it is linked in. It cannot see into the system's locks: these tell it of them.
 extern void __tsan_acquire(void *address) __attribute__((weak));
 extern void __tsan_release(void *address) __attribute__((weak));
+static inline int postgres_is_thread_sanitized(void) { return __tsan_acquire != 0; }
 static inline void postgres_tsan_acquire(void *address) {
     if (__tsan_acquire) __tsan_acquire(address);
 }

@@ -3,24 +3,8 @@ import PostgresProtocol
 extension PostgresError {
     /// What the server reported.
     init(_ report: ServerReport, outcome: Outcome, sql: String?) {
-        var server = Server(
-            severity: report.nonlocalizedSeverity, sqlState: report.sqlState, message: report.message)
-        server.detail = report.detail
-        server.hint = report.hint
-        server.position = report.position
-        server.internalPosition = report.internalPosition
-        server.internalQuery = report.internalQuery
-        server.context = report.context
-        server.schema = report.schema
-        server.table = report.table
-        server.column = report.column
-        server.dataType = report.dataType
-        server.constraint = report.constraint
-        server.file = report.file
-        server.line = report.line.map { "\($0)" }
-        server.routine = report.routine
         self.init(
-            code: Code(report.sqlState), message: report.message, outcome: outcome, server: server, sql: sql,
+            code: Code(report.sqlState), message: report.message, outcome: outcome, server: Server(report), sql: sql,
             hint: PostgresError.advice(report))
     }
 
@@ -33,5 +17,26 @@ extension PostgresError {
             "a String is sent without a type: say which with $n::text"
         default: nil
         }
+    }
+}
+
+extension PostgresError.Server {
+    /// The fields as they came.
+    init(_ report: ServerReport) {
+        self.init(severity: report.nonlocalizedSeverity, sqlState: report.sqlState, message: report.message)
+        detail = report.detail
+        hint = report.hint
+        position = report.position
+        internalPosition = report.internalPosition
+        internalQuery = report.internalQuery
+        context = report.context
+        schema = report.schema
+        table = report.table
+        column = report.column
+        dataType = report.dataType
+        constraint = report.constraint
+        file = report.file
+        line = report.line.map { "\($0)" }
+        routine = report.routine
     }
 }

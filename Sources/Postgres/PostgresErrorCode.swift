@@ -44,6 +44,8 @@ extension PostgresError.Code {
     public static let columnCount = Self("client.columnCount")
     /// `one()` found no row, or more than one.
     public static let rowCount = Self("client.rowCount")
+    /// A listener's notifications were read more slowly than they came, and its buffer is full.
+    public static let notificationsLost = Self("client.notificationsLost")
     /// The result is larger than the configured bound.
     public static let resultTooLarge = Self("client.resultTooLarge")
     /// A transaction was used behind its end, or while one nested in it is open. Nothing was sent.

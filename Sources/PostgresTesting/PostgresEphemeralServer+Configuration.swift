@@ -1,5 +1,5 @@
 import Glibc
-import Synchronization
+import PostgresTransport
 
 extension PostgresEphemeralServer {
     /// Reads the configuration files again, as `pg_ctl reload` does, and waits until the server has done so: sessions

@@ -1,5 +1,5 @@
 import Glibc
-import Synchronization
+import PostgresTransport
 
 extension PostgresEphemeralServer {
     /// Whether a PostgreSQL server is installed where `start()` looks by default. Found out once.
@@ -105,4 +105,4 @@ private enum Template {
     case made(ServerSupervisor)
 }
 
-private let templates = Mutex<[TemplateKey: Template]>([:])
+private let templates = Lock<[TemplateKey: Template]>([:])

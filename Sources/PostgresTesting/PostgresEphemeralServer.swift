@@ -1,5 +1,5 @@
 import Glibc
-import Synchronization
+import PostgresTransport
 
 /// A private PostgreSQL server for tests: made by `initdb` in a temporary folder, with its own port and socket, and
 /// gone when this value goes away or the process ends, also when the process crashes or is killed.
@@ -31,7 +31,7 @@ public final class PostgresEphemeralServer: Sendable {
     let user: ServerUser?
     let supervisor: ServerSupervisor
     /// Locked for the whole of each operation, always on a thread of its own.
-    let state: Mutex<State>
+    let state: Lock<State>
 
     struct State {
         var settings: [String: String]
@@ -100,7 +100,7 @@ public final class PostgresEphemeralServer: Sendable {
             do {
                 let postmaster = try Self.startPostmaster(supervisor, deadline: deadline)
                 self.port = Int(port)
-                self.state = Mutex(
+                self.state = Lock(
                     State(
                         settings: settings, hbaRules: options.hbaRules, tls: options.tls, postmaster: postmaster))
                 break

@@ -1,6 +1,6 @@
 import CPostgresSystem
 import Glibc
-import Synchronization
+import PostgresTransport
 
 /// The small shell process that owns one server: its folder, its `initdb`, its postmaster.
 ///
@@ -13,7 +13,7 @@ final class ServerSupervisor: Sendable {
     let folder: String
 
     private let processID: pid_t
-    private let channel: Mutex<Int32?>
+    private let channel: Lock<Int32?>
 
     struct Failure: Error {
         var message: String
@@ -39,7 +39,7 @@ final class ServerSupervisor: Sendable {
             close(ends[0])
             throw Failure(message: "\(error.program): \(String(cString: strerror(error.errorNumber)))")
         }
-        channel = Mutex(ends[0])
+        channel = Lock(ends[0])
         let answer: String
         do {
             answer = try Self.readLine(from: ends[0], deadline: .now + .seconds(30))

@@ -74,6 +74,8 @@ extension ConnectionCore {
             if state.cancelGate?.target == number { return .unclaimed }
             if let unsent = takeBack(number, &state) {
                 outcome = .notSent
+                // Its caller is about to suspend, and finds this instead.
+                if case .unclaimed = unsent { state.parked[number] = Reply(error: reason.error(.notSent)) }
                 return unsent
             }
             let isWaitedFor = state.queue.update(number) { $0.waiter.isUnanswered } ?? false
@@ -110,7 +112,7 @@ extension ConnectionCore {
         let encoded = state.encodedBytes
         let pending = state.pending.count
         let found = state.queue.update(number) { request -> (waiter: InFlight.Waiter, start: Int)? in
-            guard case .none = request.collector, request.waiter.isWaiting,
+            guard case .none = request.collector, request.waiter.isUnanswered,
                 request.request.parts == .executesAndSyncs, encoded &- request.startOffset <= pending
             else { return nil }
             defer { request.waiter = .abandoned }

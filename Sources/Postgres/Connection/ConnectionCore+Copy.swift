@@ -190,7 +190,10 @@ extension ConnectionCore {
             if let error = stream.error { throw error }
             if let closed = state.closed { throw closed.with(outcome: .unknown) }
             // CopyData outside of a COPY would be ignored by a server, and believed by the caller.
-            guard stream.copy != nil, !stream.isFinished, !stream.hasEndedCopy, state.exclusiveWriter == lease else {
+            guard stream.copy != nil, !stream.isFinished, !stream.hasEndedCopy,
+                // While the COPY is being cancelled, its lease is set aside.
+                state.exclusiveWriter == lease || state.cancelGate?.lease == lease
+            else {
                 throw PostgresError(code: .unsupported, message: "the COPY is over; this was not sent")
             }
             guard state.hasRoom(for: lease) else { return (0, false) }

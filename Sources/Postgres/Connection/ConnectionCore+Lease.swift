@@ -22,7 +22,8 @@ extension ConnectionCore {
 
     func leaseBlocking() throws(PostgresError) -> Int {
         let number = nextWriter()
-        while try !takeLease(number) { try waitForRoomBlocking() }
+        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
+        while try !takeLease(number) { try waitForRoomBlocking(until: deadline) }
         return number
     }
 

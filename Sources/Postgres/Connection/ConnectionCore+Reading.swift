@@ -123,7 +123,8 @@ extension ConnectionCore {
                     copyBegan(response)
                 case .parameter(let parameter):
                     try parameterChanged(parameter)
-                case .notice, .notification: break
+                case .notification(let notification): notified(notification)
+                case .notice(let report): notices?.add(report)
                 }
             }
         } catch {
@@ -234,7 +235,7 @@ extension ConnectionCore {
                 isWanted = true
                 if state.queue.isEmpty {
                     state.statistics.roundTrips &+= 1
-                    if isAllRead, state.closed == nil { giveRoleBack(&state, &outcome) }
+                    if isAllRead, state.closed == nil, state.listeners.isEmpty { giveRoleBack(&state, &outcome) }
                 }
                 return .abandoned
             }

@@ -98,7 +98,10 @@ extension ConnectionCore {
     private func canRead(_ state: inout ConnectionState, blocking: Bool) -> Bool {
         switch state.reader {
         case .caller: return false
-        case .loop: if state.loopReads || state.policy.streak < ReaderPolicy.aloneBeforeReading { return false }
+        case .loop:
+            if state.loopReads || state.policy.streak < ReaderPolicy.aloneBeforeReading || !state.listeners.isEmpty {
+                return false
+            }
         case .nobody: break
         }
         return blocking || state.policy.isFast
@@ -242,7 +245,7 @@ extension ConnectionCore {
             if state.closed != nil { return .closed }
             guard hasReply else { return .reads }
             state.policy.measured(elapsed)
-            if state.queue.isEmpty {
+            if state.queue.isEmpty, state.listeners.isEmpty {
                 state.reader = .nobody
             } else {
                 state.reader = .loop

@@ -26,6 +26,10 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     let server: ServerIdentity
     let callersMayRead: Bool
     let limits: WaitLimits.Defaults
+    /// nil if nobody observes.
+    let observation: Observation?
+    /// Notices on their way to the handler; nil if there is none.
+    let notices: NoticeQueue?
     /// Set once, at the end of `init`.
     @exclusivity(unchecked) private var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
@@ -75,6 +79,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         self.server = server
         callersMayRead = configuration.callerReadsBelowLatency > .zero
         limits = WaitLimits.Defaults(configuration)
+        observation = configuration.observer.map { Observation($0, configuration, server: server.address) }
+        notices = configuration.noticeHandler.map { NoticeQueue($0) }
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes
         )
@@ -265,6 +271,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         var waiters: [(InFlight.Waiter, Reply)] = []
         var forRoom: [ConnectionState.RoomWaiter] = []
         var streams: [RowStream] = []
+        var consumers: [InFlight.Waiter] = []
         var membership: PoolMembership?
         let cause = state.withLock { state in
             switch role {
@@ -279,6 +286,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             let cause = state.closed ?? reason
             swap(&membership, &state.membership)
             swap(&forRoom, &state.waitingForRoom)
+            consumers = state.listeners.takeConsumers()
             if state.reader != .caller, !state.loopReads {
                 answerAll(&state, cause, &waiters, &streams)
             }
@@ -288,6 +296,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         for stream in streams { stream.finish(Reply(error: cause.with(outcome: .unknown)), core: self) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
+        for consumer in consumers { resume(consumer, Reply()) }
         if let membership { membership.pool.connectionEnded(membership.id) }
     }
 

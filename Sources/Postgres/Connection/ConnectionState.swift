@@ -43,6 +43,8 @@ struct ConnectionState: ~Copyable, Sendable {
     /// Who alone may write: the holder of a lease, or a pipeline that is written piece by piece.
     var exclusiveWriter: Int?
     var openStream: RowStream?
+    /// While there are any, the loop is the reader also when nothing is in flight.
+    var listeners = Listeners()
     var parameters = ServerParameters()
     /// The reset that was written last; not a number of the queue before.
     var resetNumber = -2

@@ -16,6 +16,21 @@ struct Establishment: Sendable {
     }
 
     func connect() async throws(PostgresError) -> ConnectionCore {
+        guard let observer = configuration.observer else { return try await connectUnobserved() }
+        let server = "\(configuration.host):\(configuration.port)"
+        let observation = Observation(observer, configuration, server: server)
+        let running = observation.begin(.connect, statements: 0)
+        do throws(PostgresError) {
+            let core = try await connectUnobserved()
+            observation.end(running, Observation.Counts())
+            return core
+        } catch {
+            observation.end(running, Observation.Counts(error: error))
+            throw error
+        }
+    }
+
+    private func connectUnobserved() async throws(PostgresError) -> ConnectionCore {
         try configuration.check()
         do {
             return try await establish()

@@ -93,31 +93,40 @@ public final class PostgresBlockingConnection: Sendable {
     /// Runs a statement, and tells how many rows it inserted, updated, deleted or selected.
     @discardableResult
     public func execute(_ query: PostgresQuery) throws(PostgresError) -> Int {
-        try core.performBlocking(query, .text).affected
+        try perform(query, .text).affected
     }
 
     @usableFromInline
     func perform(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
-        try core.performBlocking(query, formats)
+        if core.observation != nil {
+            return try core.observedBlocking(
+                .query, query: query, { Observation.Counts(rows: $0.rowCount, affected: $0.affected) }
+            ) { () throws(PostgresError) -> Reply in try core.performBlocking(query, formats) }
+        }
+        return try core.performBlocking(query, formats)
     }
 
     /// As ``PostgresConnection/run(_:)``.
     public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
-        switch pipeline.sync {
-        case .isolated: PostgresPipeline.Results(replies: try core.runBlocking(pipeline.items, .isolated))
-        case .atomic: PostgresPipeline.Results(replies: try core.runBlocking(pipeline.items, .atomic))
-        case .savepoints:
-            PostgresPipeline.Results(
-                replies: try runTransaction(
-                    pipeline, PostgresTransaction.Isolation.serverDefault.begin(readOnly: false, deferrable: false)
-                ).replies)
-        }
+        PostgresPipeline.Results(
+            replies: try core.observedBlocking(.pipeline, statements: pipeline.count, { Observation.Counts($0) }) {
+                () throws(PostgresError) -> [Reply] in
+                switch pipeline.sync {
+                case .isolated: return try core.runBlocking(pipeline.items, .isolated)
+                case .atomic: return try core.runBlocking(pipeline.items, .atomic)
+                case .savepoints:
+                    let begin = PostgresTransaction.Isolation.serverDefault.begin(readOnly: false, deferrable: false)
+                    return try runTransaction(pipeline, begin).replies
+                }
+            })
     }
 
     /// As ``PostgresConnection/script(_:)``.
     @discardableResult
     public func script(_ sql: PostgresQuery) throws(PostgresError) -> [PostgresRows<PostgresRow>] {
-        try core.scriptBlocking(sql).map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
+        try core.observedBlocking(.script, query: sql, { Observation.Counts($0) }) {
+            () throws(PostgresError) -> [Reply] in try core.scriptBlocking(sql)
+        }.map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
     }
 
     /// As ``PostgresConnection/prepare(_:)``.

@@ -67,6 +67,20 @@ public struct PostgresConfiguration: Sendable, Hashable {
     public var cancelTimeout: Duration
     /// What cancelling a task does to its statement when that is on its way already.
     public var cancellation: Cancellation
+    /// Gets what the server remarks: `RAISE NOTICE`, warnings and the like (manual, "Reporting Errors and Messages"). nil, the
+    /// default, costs nothing. It is called on a task of its own, in order, and often after the statement's own result; at most
+    /// 64 notices wait for it, then the oldest go, which ``PostgresNotice/lostBefore`` tells.
+    public var noticeHandler: (@Sendable (PostgresNotice) -> Void)? {
+        get { notices?.handle }
+        set { notices = newValue.map { NoticeHandler($0) } }
+    }
+    private var notices: NoticeHandler?
+    /// Told of each operation; see ``PostgresObserver``. nil, the default, costs nothing.
+    public var observer: (any PostgresObserver)? {
+        get { observerHolder?.observer }
+        set { observerHolder = newValue.map { ObserverHolder($0) } }
+    }
+    private var observerHolder: ObserverHolder?
     /// Further run-time parameters for the start of the session, such as `search_path`.
     public var parameters: [String: String]
     /// The socket's send and receive buffers, for tests that fill them; nil leaves them to the system.

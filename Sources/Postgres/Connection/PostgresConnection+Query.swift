@@ -17,6 +17,7 @@ extension PostgresConnection {
 
     @usableFromInline
     func perform(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> Reply {
+        if core.observation != nil { return try await core.performObserved(query, formats) }
         let attempt = try core.attempt(query, formats, .cached)
         if case .done(let reply) = attempt, reply.error == nil { return reply }
         return try await core.finish(query, formats, attempt)
@@ -36,10 +37,12 @@ extension PostgresConnection {
     /// Runs several statements separated by semicolons by the simple query protocol (manual, "Simple Query"); without BEGIN they are
     /// one transaction. All values come as text. Takes no parameters; for a text from a file write `"\(unsafeSQL: text)"`.
     ///
-    /// - Returns: one result for each statement that has a command tag.
+    /// - Returns: one result for each statement that has a command tag: empty statements and comments have none.
+    /// - Throws: the error of the first statement that fails, with its number among those that have a result. Nothing behind it
+    ///   is run, and what the script did before is rolled back, as far as a `COMMIT` in it has not made it lasting.
     @discardableResult
     public func script(_ sql: PostgresQuery) async throws(PostgresError) -> [PostgresRows<PostgresRow>] {
-        try await core.script(sql).map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
+        try await core.scriptObserved(sql).map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
     }
 
     /// Prepares a statement ahead of its first use, and tells its types. The values in the query are not used.
@@ -58,7 +61,7 @@ extension PostgresConnection {
 
     @usableFromInline
     func stream(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> RowStreamHandle {
-        RowStreamHandle(stream: try await core.stream(query, formats), core: core, connection: self)
+        RowStreamHandle(stream: try await core.streamObserved(query, formats), core: core, connection: self)
     }
 }
 

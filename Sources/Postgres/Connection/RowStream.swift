@@ -152,10 +152,11 @@ extension ConnectionCore {
         let isClosed = state.withLock { state in
             if state.closed != nil { return true }
             countReads(&state)
-            // Others behind the stream need a reader now; so does a stream whose rows do not come fast. If the stream has ended, the
-            // only request in flight is somebody else's.
+            // Others behind the stream need a reader now; so do listeners, and a stream whose rows do not come fast. If the stream has
+            // ended, the only request in flight is somebody else's.
             let isLeftToUs = isReadable && state.queue.count == 1 && !stream.isFinished
-            state.reader = state.queue.isEmpty || isLeftToUs ? .nobody : .loop
+            let mayRest = state.queue.isEmpty && state.listeners.isEmpty
+            state.reader = mayRest || isLeftToUs ? .nobody : .loop
             arm(&state)
             return false
         }

@@ -28,16 +28,20 @@ extension PostgresCopying {
         let sql = try CopyStatement.into(table, schema: schema, columns: columns, format)
         let lease = try await port.lease()
         defer { port.endLease(lease) }
-        let stream = try await port.core.copyIn(sql, as: lease)
-        do {
-            let writer = PostgresCopyWriter(port.core, stream, lease)
-            try await body(writer)
-            try await writer.flush()
-        } catch {
-            port.core.failCopy(stream)
-            throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+        return try await port.core.observedCopy(sql) {
+            let stream = try await port.core.copyIn(sql, as: lease)
+            do {
+                let writer = PostgresCopyWriter(port.core, stream, lease)
+                try await body(writer)
+                try await writer.flush()
+            } catch {
+                port.core.failCopy(stream)
+                throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+            }
+            do throws(PostgresError) { return try await port.core.finishCopy(stream) } catch {
+                throw error.with(sql: sql)
+            }
         }
-        do throws(PostgresError) { return try await port.core.finishCopy(stream) } catch { throw error.with(sql: sql) }
     }
 
     /// Copies rows into a table from a sequence of bytes, atomically and with back-pressure. The pieces need not be whole rows.
@@ -164,20 +168,23 @@ extension PostgresCopying {
         let lease = try await port.lease()
         defer { port.endLease(lease) }
         try await port.check(columns, of: try CopyStatement.select(table, schema: schema, columns: names), as: lease)
-        let stream = try await port.core.copyIn(sql, as: lease)
-        do throws(PostgresError) {
-            var encoder = PostgresEncoder(capacity: CopyForms.blockSize &+ 4096)
-            CopyForms.writeHeader(into: &encoder)
-            while try writeRows(&encoder) {
+        return try await port.core.observed(.copy, sql: sql, { Observation.Counts(affected: $0) }) {
+            () async throws(PostgresError) -> Int in
+            let stream = try await port.core.copyIn(sql, as: lease)
+            do throws(PostgresError) {
+                var encoder = PostgresEncoder(capacity: CopyForms.blockSize &+ 4096)
+                CopyForms.writeHeader(into: &encoder)
+                while try writeRows(&encoder) {
+                    try await port.core.writeCopyData(stream, encoder, as: lease)
+                    encoder.removeAll()
+                }
+                encoder.write(Int16(-1))
                 try await port.core.writeCopyData(stream, encoder, as: lease)
-                encoder.removeAll()
+                return try await port.core.finishCopy(stream)
+            } catch {
+                port.core.failCopy(stream)
+                throw error.with(sql: sql)
             }
-            encoder.write(Int16(-1))
-            try await port.core.writeCopyData(stream, encoder, as: lease)
-            return try await port.core.finishCopy(stream)
-        } catch {
-            port.core.failCopy(stream)
-            throw error.with(sql: sql)
         }
     }
 
@@ -192,16 +199,20 @@ extension PostgresCopying {
         let lease = try await port.lease()
         defer { port.endLease(lease) }
         try await port.check(columns, of: try CopyStatement.select(table, schema: schema, columns: names), as: lease)
-        let stream = try await port.core.copyIn(sql, as: lease)
-        do {
-            let writer = CopyRowWriter(port.core, stream, lease)
-            try await body(writer)
-            writer.encoder.write(Int16(-1))
-            try await writer.flush()
-        } catch {
-            port.core.failCopy(stream)
-            throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+        return try await port.core.observedCopy(sql) {
+            let stream = try await port.core.copyIn(sql, as: lease)
+            do {
+                let writer = CopyRowWriter(port.core, stream, lease)
+                try await body(writer)
+                writer.encoder.write(Int16(-1))
+                try await writer.flush()
+            } catch {
+                port.core.failCopy(stream)
+                throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+            }
+            do throws(PostgresError) { return try await port.core.finishCopy(stream) } catch {
+                throw error.with(sql: sql)
+            }
         }
-        do throws(PostgresError) { return try await port.core.finishCopy(stream) } catch { throw error.with(sql: sql) }
     }
 }

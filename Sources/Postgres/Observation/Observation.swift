@@ -1,4 +1,5 @@
 import PostgresProtocol
+import PostgresTransport
 
 /// An observer, and where a connection is connected to.
 final class Observation: Sendable {

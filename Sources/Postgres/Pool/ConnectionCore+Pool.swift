@@ -70,7 +70,7 @@ extension ConnectionCore {
         let isFarewell = inbound.hasFarewell
         let isClosed = state.withLock { state in
             if state.closed != nil { return true }
-            state.reader = state.queue.isEmpty ? .nobody : .loop
+            state.reader = state.queue.isEmpty && state.listeners.isEmpty ? .nobody : .loop
             arm(&state)
             return false
         }
@@ -90,12 +90,14 @@ extension ConnectionCore {
         state.withLock { state in
             let isResetPending = state.exclusiveWriter == ConnectionState.resetIsDue
             // Who has it for himself still, or is in the middle of a pipeline, will not end that any more.
-            if state.closed != nil || (state.exclusiveWriter != nil && !isResetPending) {
+            // A request to cancel ends by itself, in bounded time.
+            let isLeft = state.exclusiveWriter != nil && !isResetPending && state.cancelGate == nil
+            if state.closed != nil || isLeft {
                 return Inspection(condition: .broken, isResetPending: isResetPending)
             }
             let isInTransaction = isInTransaction.load(ordering: .relaxed)
             return Inspection(
-                condition: isInTransaction ? .dirty : state.queue.isEmpty ? .clean : .busy,
+                condition: isInTransaction ? .dirty : state.queue.isEmpty && state.cancelGate == nil ? .clean : .busy,
                 isResetPending: isResetPending)
         }
     }

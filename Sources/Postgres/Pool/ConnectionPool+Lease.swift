@@ -34,6 +34,21 @@ extension ConnectionPool {
 
     /// A connection that is alive, as far as this machine knows.
     nonisolated(nonsending) func acquire(_ use: PoolStateMachine.Use) async throws(PostgresError) -> Lease {
+        guard let observation else { return try await acquireUnobserved(use) }
+        let running = observation.begin(.acquire, statements: 0)
+        do throws(PostgresError) {
+            let lease = try await acquireUnobserved(use)
+            observation.end(running, Observation.Counts())
+            return lease
+        } catch {
+            observation.end(running, Observation.Counts(error: error))
+            throw error
+        }
+    }
+
+    private nonisolated(nonsending) func acquireUnobserved(
+        _ use: PoolStateMachine.Use
+    ) async throws(PostgresError) -> Lease {
         while true {
             let lease: Lease
             switch ask(use) {
@@ -146,7 +161,7 @@ extension ConnectionPool {
     nonisolated(nonsending) func perform(
         _ query: PostgresQuery, _ formats: ResultFormats
     ) async throws(PostgresError) -> Reply {
-        if let lease = acquireAtOnce(.shared) {
+        if observation == nil, let lease = acquireAtOnce(.shared) {
             do throws(PostgresError) {
                 let attempt = try lease.core.attempt(query, formats, .cached)
                 let reply: Reply
@@ -162,7 +177,9 @@ extension ConnectionPool {
             }
         }
         return try await retrying(.shared, givesBack: true) { (lease) throws(PostgresError) in
-            try await lease.core.perform(query, formats)
+            lease.core.observation == nil
+                ? try await lease.core.perform(query, formats)
+                : try await lease.core.performObserved(query, formats)
         }
     }
 

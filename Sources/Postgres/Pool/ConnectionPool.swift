@@ -51,10 +51,16 @@ final class ConnectionPool: Sendable {
         let isJoined: Bool
     }
 
+    /// nil if nobody observes.
+    let observation: Observation?
+
     init(_ configuration: PostgresConfiguration, _ options: PostgresClient.Options, loop: EventLoop) {
         self.configuration = configuration
         self.options = options
         self.loop = loop
+        observation = configuration.observer.map {
+            Observation($0, configuration, server: "\(configuration.host):\(configuration.port)")
+        }
         state = Lock(State(machine: PoolStateMachine(options.limits)))
     }
 
@@ -68,7 +74,7 @@ final class ConnectionPool: Sendable {
         var connects: [ConnectionID] = []
         var abandoned: [Task<Void, Never>] = []
         var cleans: [(ConnectionID, ConnectionCore)] = []
-        var closed: [Entry] = []
+        var closed: [(Entry, PostgresClient.CloseReason)] = []
         var leaks: [PostgresClient.Leak] = []
         var finished: [UnsafeContinuation<Void, Never>] = []
         var timerTime: UInt64?
@@ -105,8 +111,8 @@ final class ConnectionPool: Sendable {
                 if let task = state.connects.removeValue(forKey: id) { work.abandoned.append(task) }
             case .clean(let id):
                 if let core = state.entries[id.slot].core { work.cleans.append((id, core)) }
-            case .close(let id):
-                work.closed.append(state.entries[id.slot])
+            case .close(let id, let reason):
+                work.closed.append((state.entries[id.slot], reason))
                 state.entries[id.slot] = Entry()
             case .reportLeak(let id, let heldFor):
                 let processID = state.entries[id.slot].core?.server.processID
@@ -138,7 +144,11 @@ final class ConnectionPool: Sendable {
 
     private func perform(_ work: Work) {
         for (continuation, grant) in work.resumed { continuation.resume(returning: grant) }
-        for entry in work.closed { entry.core?.close() }
+        for (entry, _) in work.closed { entry.core?.close() }
+        if let observer = observation?.observer {
+            for (_, reason) in work.closed { observer.happened(.closed(reason)) }
+            for leak in work.leaks { observer.happened(.leak(leak)) }
+        }
         for id in work.connects { connect(id) }
         for task in work.abandoned { task.cancel() }
         for (id, core) in work.cleans { clean(id, core) }

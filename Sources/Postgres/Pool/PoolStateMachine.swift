@@ -101,7 +101,7 @@ struct PoolStateMachine: Sendable {
         case connect(ConnectionID)
         case abandonConnect(ConnectionID)
         case clean(ConnectionID)
-        case close(ConnectionID)
+        case close(ConnectionID, PostgresClient.CloseReason)
         case reportLeak(ConnectionID, heldFor: Time)
         case finishShutdown
     }
@@ -331,7 +331,7 @@ struct PoolStateMachine: Sendable {
 
     /// The caller has taken it out of the count of its phase.
     mutating func close(_ index: Int, _ reason: PostgresClient.CloseReason) {
-        actions.append(.close(id(index)))
+        actions.append(.close(id(index), reason))
         counts.closes[reason, default: 0] += 1
         vacate(index)
     }

@@ -111,7 +111,7 @@ extension PostgresClient {
     @usableFromInline
     func stream(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> RowStreamHandle {
         try await pool.retrying(.exclusive) { (lease) throws(PostgresError) in
-            let stream = try await lease.core.stream(query, formats)
+            let stream = try await lease.core.streamObserved(query, formats)
             return RowStreamHandle(
                 stream: stream, core: lease.core, connection: StreamLease(client: self, lease: lease))
         }

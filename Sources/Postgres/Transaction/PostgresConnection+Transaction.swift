@@ -79,6 +79,18 @@ extension ConnectionCore {
     nonisolated(nonsending) func run(
         _ pipeline: PostgresPipeline, connection: any AnyObject & Sendable
     ) async throws(PostgresError) -> [Reply] {
+        guard observation == nil else {
+            return try await observed(.pipeline, statements: pipeline.count, { Observation.Counts($0) }) {
+                () async throws(PostgresError) -> [Reply] in
+                try await runUnobserved(pipeline, connection: connection)
+            }
+        }
+        return try await runUnobserved(pipeline, connection: connection)
+    }
+
+    private nonisolated(nonsending) func runUnobserved(
+        _ pipeline: PostgresPipeline, connection: any AnyObject & Sendable
+    ) async throws(PostgresError) -> [Reply] {
         switch pipeline.sync {
         case .isolated: return try await run(pipeline.items, .isolated)
         case .atomic: return try await run(pipeline.items, .atomic)

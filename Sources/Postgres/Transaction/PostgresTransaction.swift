@@ -44,7 +44,9 @@ public struct PostgresTransaction: PostgresExecutor {
     /// - `.savepoints`: a failure stays with its statement, and the transaction goes on.
     public func run(_ pipeline: PostgresPipeline) async throws(PostgresError) -> PostgresPipeline.Results {
         do {
-            let replies = try await flow.run(pipeline, as: writer)
+            let replies = try await flow.core.observed(
+                .pipeline, statements: pipeline.count, { Observation.Counts($0) }
+            ) { () async throws(PostgresError) -> [Reply] in try await flow.run(pipeline, as: writer) }
             if pipeline.sync != .savepoints, replies.contains(where: { $0.error != nil }) { flow.noteFailure() }
             return PostgresPipeline.Results(replies: replies)
         } catch { throw flow.noted(error) }
@@ -55,7 +57,7 @@ public struct PostgresTransaction: PostgresExecutor {
     public func script(_ sql: PostgresQuery) async throws(PostgresError) -> [PostgresRows<PostgresRow>] {
         do {
             try await flow.open(as: writer)
-            return try await flow.core.script(sql, as: writer).map {
+            return try await flow.core.scriptObserved(sql, as: writer).map {
                 PostgresRows(reply: $0) { (row) throws(PostgresError) in row }
             }
         } catch { throw flow.noted(error) }
@@ -64,6 +66,7 @@ public struct PostgresTransaction: PostgresExecutor {
     @usableFromInline
     func perform(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> Reply {
         do {
+            if flow.core.observation != nil { return try await performObserved(query, formats) }
             guard flow.isPlain else { return try await flow.perform(query, formats, as: writer) }
             let attempt = try flow.core.attempt(query, formats, .cached, as: writer)
             if case .done(let reply) = attempt, reply.error == nil { return reply }
@@ -73,6 +76,17 @@ public struct PostgresTransaction: PostgresExecutor {
 }
 
 extension PostgresTransaction {
+    private func performObserved(
+        _ query: PostgresQuery, _ formats: ResultFormats
+    ) async throws(PostgresError) -> Reply {
+        try await flow.core.observed(
+            .query, query: query, { Observation.Counts(rows: $0.rowCount, affected: $0.affected) }
+        ) { () async throws(PostgresError) -> Reply in
+            guard flow.isPlain else { return try await flow.perform(query, formats, as: writer) }
+            return try await flow.core.perform(query, formats, as: writer)
+        }
+    }
+
     /// Runs a statement and reads its rows as they are wanted: see ``PostgresRowStream``. BEGIN goes before it, in a round trip
     /// of its own if it was not sent yet.
     @inlinable
@@ -87,7 +101,7 @@ extension PostgresTransaction {
             // How it ends, its consumer will know.
             flow.noteFailure()
             return RowStreamHandle(
-                stream: try await flow.core.stream(query, formats, as: writer), core: flow.core,
+                stream: try await flow.core.streamObserved(query, formats, as: writer), core: flow.core,
                 connection: flow.connection)
         } catch { throw flow.noted(error) }
     }

@@ -1,3 +1,9 @@
+import Synchronization
+
+#if DEBUG
+    import CPostgresSystem
+#endif
+
 /// The receiving half of a session: bytes in, events out.
 ///
 /// *Theory of operation.* The driver puts bytes into `buffer` and calls `next` until it says `needsBytes`. Asynchronous messages
@@ -251,6 +257,7 @@ package struct Inbound: ~Copyable, Sendable {
         case "C":
             return phase == .rows || phase == .simple || phase == .simpleRows || phase == .copyingIn || phase == .copied
         case "I": return phase == .rows || phase == .simple
+        case "s": return phase == .rows && request.parts.contains(.limited)
         case "G", "H": return phase == .rows || phase == .simple || phase == .copyRequested
         case "d", "c": return phase == .rows || phase == .simple || phase == .copyingOut
         default: return false
@@ -300,6 +307,7 @@ package struct Inbound: ~Copyable, Sendable {
             try readTag(body)
             return executed()
         case (.rows, .emptyQueryResponse): return executed()
+        case (.rows, .portalSuspended) where request.parts.contains(.limited): return executed()
         case (.syncing, .readyForQuery), (.skipping, .readyForQuery), (.simple, .readyForQuery),
             (.copyEnding, .readyForQuery):
             return try readReady(tag, body)
@@ -373,10 +381,10 @@ package struct Inbound: ~Copyable, Sendable {
         }
     }
 
-    /// Binding is skipped by requests that execute nothing.
+    /// Binding is skipped by requests that execute nothing, or a portal that is there already.
     private mutating func enterBinding() {
         guard phase == .binding, !request.parts.contains(.executes) else { return }
-        phase = .syncing
+        phase = request.parts.contains(.limited) ? .rows : .syncing
     }
 
     private mutating func described(_ rows: RowDescription?) {
@@ -464,7 +472,15 @@ package struct Inbound: ~Copyable, Sendable {
     }
 
     mutating func recycledChunk(_ size: Int) -> RowChunk? {
+        #if DEBUG
+            // The thread sanitizer sees neither the counting of references, inside the runtime, nor fences: it would take every block
+            // that another thread has read for a race, and nothing here could tell it when that thread was done.
+            if postgres_is_thread_sanitized() != 0 { return nil }
+        #endif
         guard spare != nil, isKnownUniquelyReferenced(&spare), let chunk = spare else { return nil }
+        // Whoever held it last may have read its bytes on another processor, and asking for the count of references orders nothing:
+        // the release that it saw has to come before what is written now. (No instruction on x86.)
+        atomicMemoryFence(ordering: .acquiring)
         guard chunk.capacity >= size, chunk.capacity <= 65536 else { return nil }
         chunk.removeAll()
         return chunk

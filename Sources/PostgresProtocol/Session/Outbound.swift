@@ -61,6 +61,52 @@ package struct Outbound: ~Copyable, Sendable {
         return request
     }
 
+    /// Parse, Describe, Bind of a portal with a name, Execute of its first rows, and Sync. The statement is the unnamed one: a
+    /// portal outlives it, and a cursor is worth a Parse.
+    package mutating func open(
+        portal: String, _ statement: PreparedStatement, maximumRows: Int32, _ parameters: Parameters,
+        _ formats: FormatCodes, into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        var request = Request([.executes, .limited, .syncs], statement: statement)
+        let start = writer.count
+        let evicted = statements.evicted
+        try parse(statement, into: &writer, &request)
+        do {
+            try Array(portal.utf8).withUnsafeBufferPointer { name throws(EncodingError) in
+                try writer.bind(
+                    portal: UnsafeRawBufferPointer(name), statement: UnsafeRawBufferPointer(start: nil, count: 0),
+                    parameterFormats: parameters.formats, parameterCount: parameters.count, cells: parameters.cells,
+                    resultFormats: formats)
+            }
+            try writer.execute(portal: portal, maximumRows: maximumRows)
+        } catch {
+            writer.truncate(to: start)
+            takeBack(statement, evicted)
+            throw error
+        }
+        writer.sync()
+        messageCount &+= 3
+        return request
+    }
+
+    /// Execute of a portal's next rows, and Sync.
+    package mutating func fetch(
+        portal: String, _ statement: PreparedStatement, maximumRows: Int32, into writer: inout ByteWriter
+    ) throws(EncodingError) -> Request {
+        try writer.execute(portal: portal, maximumRows: maximumRows)
+        writer.sync()
+        messageCount &+= 2
+        return Request([.limited, .syncs], statement: statement)
+    }
+
+    /// Close of a portal, and Sync.
+    package mutating func close(portal: String, into writer: inout ByteWriter) throws(EncodingError) -> Request {
+        try writer.close(portal: portal)
+        writer.sync()
+        messageCount &+= 2
+        return Request(.syncs, closes: 1)
+    }
+
     /// Parse, Describe and Sync alone.
     package mutating func prepare(
         _ statement: PreparedStatement, into writer: inout ByteWriter

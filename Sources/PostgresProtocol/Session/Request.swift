@@ -5,12 +5,12 @@
 ///
 /// An extended request is answered by, in this order:
 /// CloseComplete (`closes` times), ParseComplete (`parses`), ParameterDescription and RowDescription or NoData (`describes`),
-/// BindComplete and the rows up to CommandComplete or EmptyQueryResponse (`executes`; all rows are asked for, so no
-/// PortalSuspended), and ReadyForQuery (`syncs`). An ErrorResponse may stand in the place of any of them; then nothing follows but the ReadyForQuery of the group.
+/// BindComplete (`executes`), the rows up to CommandComplete, EmptyQueryResponse or, if not all rows were asked for (`limited`),
+/// PortalSuspended, and ReadyForQuery (`syncs`). An ErrorResponse may stand in the place of any of them; then nothing follows but the ReadyForQuery of the group.
 package struct Request: Sendable {
     package struct Parts: OptionSet, Sendable {
-        package let rawValue: UInt8
-        @inlinable package init(rawValue: UInt8) { self.rawValue = rawValue }
+        package let rawValue: UInt16
+        @inlinable package init(rawValue: UInt16) { self.rawValue = rawValue }
 
         @inlinable package static var parses: Parts { Parts(rawValue: 1) }
         @inlinable package static var describes: Parts { Parts(rawValue: 2) }
@@ -25,6 +25,8 @@ package struct Request: Sendable {
         /// With `simple`: one COPY TO STDOUT, answered by CopyOutResponse, any number of CopyData, CopyDone, CommandComplete and
         /// ReadyForQuery. With `streams` it is in binary format and handed over as rows; without, as bytes.
         @inlinable package static var copiesOut: Parts { Parts(rawValue: 128) }
+        /// So many rows at most, from a portal with a name; without `executes` it was bound by an earlier request.
+        @inlinable package static var limited: Parts { Parts(rawValue: 256) }
 
         /// Executes, and has a Sync of its own. (An array literal of options is built at run time.)
         @inlinable package static var executesAndSyncs: Parts { Parts(rawValue: 12) }

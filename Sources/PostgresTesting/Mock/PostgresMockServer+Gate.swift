@@ -1,6 +1,6 @@
 import CPostgresSystem
 import Glibc
-import Synchronization
+import PostgresTransport
 
 extension PostgresMockServer {
     /// Lets a script and a test wait for each other, so that no test has to sleep. It opens once, and stays open.
@@ -10,7 +10,7 @@ extension PostgresMockServer {
             var waiting: [CheckedContinuation<Void, Never>] = []
         }
 
-        private let state = Mutex(State())
+        private let state = Lock(State())
         /// Readable once the gate is open, for a script that waits for it and for the server's end at once.
         let descriptor = eventfd(0, postgres_EFD_FLAGS)
 

@@ -1,6 +1,6 @@
 import CPostgresSystem
 import Glibc
-import Synchronization
+import PostgresTransport
 
 /// A server that follows a script: for tests of what a real PostgreSQL does seldom, or never.
 ///
@@ -64,7 +64,7 @@ public final class PostgresMockServer: Sendable {
     private let listener: MockListener
     /// Readable from the moment the server is to stop; every wait of a script includes it.
     let stopDescriptor: Int32
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     /// A server for one connection.
     public convenience init(

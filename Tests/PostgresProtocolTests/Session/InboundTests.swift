@@ -7,6 +7,8 @@ import Testing
 struct InboundTests {
     static let described: [Message] = [.parseComplete, .parameterDescription([23]), .rowDescription([.int4])]
     static let row = Message.dataRow([[0, 0, 0, 1]])
+    /// Execute of a portal that was bound before.
+    static let fetch = Request([.limited, .syncs], statement: UsualReplyTests.prepared(columns: 1).statement)
 
     /// What is asked, what is answered, and what must be made of it.
     struct Dialogue: Sendable, CustomTestStringConvertible {
@@ -156,6 +158,20 @@ struct InboundTests {
             described + [.bindComplete, row, row, row, .errorResponse("57014"), .readyForQuery()],
             ["request: 57014, 0 rows, 0 affected idle"]),
         Dialogue(
+            "a portal in three pieces, and its end",
+            [Request([.parses, .describes, .executes, .syncs, .limited]), fetch, fetch, Request(.syncs, closes: 1)],
+            described + [.bindComplete, row, row, .portalSuspended, .readyForQuery("T")]
+                + [row, row, .portalSuspended, .readyForQuery("T"), row, .commandComplete("SELECT 1")]
+                + [.readyForQuery("T"), .closeComplete, .readyForQuery("T")],
+            [
+                "request: ok, 2 rows, 0 affected inTransaction", "request: ok, 2 rows, 0 affected inTransaction",
+                "request: ok, 1 rows, 1 affected inTransaction", "request: ok, 0 rows, 0 affected inTransaction",
+            ]),
+        Dialogue(
+            "a portal that is not there, and an error between rows", [fetch, fetch],
+            [.errorResponse("34000"), .readyForQuery(), row, .errorResponse("22012"), .readyForQuery("E")],
+            ["request: 34000, 0 rows, 0 affected idle", "request: 22012, 1 rows, 0 affected failed"]),
+        Dialogue(
             "an error that answers nothing", [], [.errorResponse("57P01", severity: "FATAL")], ["farewell"]),
         Dialogue(
             "an error and then a fatal one", [.first()],
@@ -204,6 +220,14 @@ struct InboundTests {
         Position(testDescription: "Bind", requests: [.first()], before: described, legal: "2E"),
         Position(testDescription: "Bind alone", requests: [Request([.executes, .syncs])], before: [], legal: "2E"),
         Position(testDescription: "rows", requests: [.first()], before: described + [.bindComplete], legal: "DCIGHE"),
+        Position(
+            testDescription: "rows of a portal that is opened",
+            requests: [Request([.parses, .describes, .executes, .syncs, .limited])],
+            before: described + [.bindComplete], legal: "DCIGHEs"),
+        Position(testDescription: "rows of an open portal", requests: [fetch], before: [], legal: "DCIGHEs"),
+        Position(
+            testDescription: "behind a suspended portal", requests: [fetch], before: [row, .portalSuspended],
+            legal: "ZE"),
         Position(
             testDescription: "behind a row", requests: [.first()], before: described + [.bindComplete, row],
             legal: "DCIGHE"),

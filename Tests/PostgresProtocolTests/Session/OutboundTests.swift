@@ -40,6 +40,47 @@ struct OutboundTests {
         #expect(outbound.messageCount == 7)
     }
 
+    @Test func `a portal is bound, fetched from and closed by its name`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        _ = outbound.statements.insert(key("a"))
+        _ = outbound.statements.insert(key("b"))
+        let statement = PreparedStatement(name: [], key: key("SELECT 1"))
+        var writer = ByteWriter()
+        let opening = try outbound.open(
+            portal: "p", statement, maximumRows: 7, Self.none, .all(.binary), into: &writer)
+        let written = messages(writer)
+        #expect(written.map(\.kind) == [.close, .parse, .describe, .bind, .execute, .sync])
+        #expect(written[3].strings == ["p", ""])
+        #expect(written[4].body == Array("p\0".utf8) + [0, 0, 0, 7])
+        #expect(opening.parts == [.parses, .describes, .executes, .limited, .syncs])
+        #expect(opening.closes == 1)
+        #expect(outbound.messageCount == 6)
+        writer.removeAll()
+        let next = try outbound.fetch(portal: "p", statement, maximumRows: 7, into: &writer)
+        #expect(messages(writer).map(\.kind) == [.execute, .sync])
+        #expect(next.parts == [.limited, .syncs])
+        #expect(next.statement === statement)
+        writer.removeAll()
+        let end = try outbound.close(portal: "p", into: &writer)
+        #expect(messages(writer).map(\.kind) == [.close, .sync])
+        #expect(end.closes == 1)
+        #expect(outbound.messageCount == 10)
+    }
+
+    @Test func `a portal that cannot be bound leaves nothing, and forgets no Close`() throws {
+        var outbound = Outbound(statementCacheCapacity: 1)
+        _ = outbound.statements.insert(key("a"))
+        _ = outbound.statements.insert(key("b"))
+        let statement = PreparedStatement(name: [], key: key("SELECT 1"))
+        var writer = ByteWriter()
+        #expect(throws: EncodingError.self) {
+            try outbound.open(portal: "p\0", statement, maximumRows: 7, Self.none, .none, into: &writer)
+        }
+        #expect(writer.count == 0)
+        #expect(outbound.messageCount == 0)
+        #expect(outbound.statements.evicted.count == 1)
+    }
+
     @Test func `Close of what was evicted comes before Parse, and is counted`() throws {
         var outbound = Outbound(statementCacheCapacity: 1)
         _ = outbound.statements.insert(key("a"))

@@ -176,7 +176,7 @@ struct PoolModel {
             case .clean(let id):
                 if holders.contains(id) { broken = "a connection in use is cleaned" }
                 cleaning.append(id)
-            case .close(let id):
+            case .close(let id, _):
                 if openIDs.remove(id) == nil { broken = "closed twice, or never opened" }
                 if holders.contains(id), !isShutDown { broken = "a connection in use was closed" }
                 holders.removeAll { $0 == id }
