@@ -1,5 +1,6 @@
 import Glibc
 import PostgresTransport
+import Synchronization
 
 extension PostgresEphemeralServer {
     /// Reads the configuration files again, as `pg_ctl reload` does, and waits until the server has done so: sessions

@@ -1,5 +1,6 @@
 import Glibc
 import PostgresTransport
+import Synchronization
 
 extension PostgresEphemeralServer {
     /// Whether a PostgreSQL server is installed where `start()` looks by default. Found out once.

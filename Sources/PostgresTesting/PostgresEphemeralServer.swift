@@ -1,5 +1,6 @@
 import Glibc
 import PostgresTransport
+import Synchronization
 
 /// A private PostgreSQL server for tests: made by `initdb` in a temporary folder, with its own port and socket, and
 /// gone when this value goes away or the process ends, also when the process crashes or is killed.

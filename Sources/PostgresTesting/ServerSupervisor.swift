@@ -1,6 +1,7 @@
 import CPostgresSystem
 import Glibc
 import PostgresTransport
+import Synchronization
 
 /// The small shell process that owns one server: its folder, its `initdb`, its postmaster.
 ///

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Measurement
 import Postgres
+import PostgresUpsert
 
 struct EngineCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -132,15 +132,37 @@ public struct PostgresEncoder {
             return true
         }
         let count = text.count
-        if count > 0x3FFF_FFF0 || PostgresText.holdsZero(UnsafeRawBufferPointer(text)) { return false }
+        if count > 0x3FFF_FFF0 { return false }
         let head = version == nil ? 4 : 5
         reserve(head &+ count)
         let cell = byteBase + bytes
+        guard Self.copy(UnsafeRawPointer(start), to: cell + head, count) else { return false }
         cell.storeBytes(of: Int32(truncatingIfNeeded: head &- 4 &+ count).bigEndian, as: Int32.self)
         if let version { (cell + 4).storeBytes(of: version, as: UInt8.self) }
-        (cell + head).copyMemory(from: start, byteCount: count)
         bytes &+= head &+ count
         return true
+    }
+
+    /// Copies text; false if there is a NUL in it, and then what was copied counts for nothing.
+    @inlinable @inline(__always)
+    static func copy(_ text: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ count: Int) -> Bool {
+        guard count >= 8, count <= 16 else {
+            if PostgresText.holdsZero(UnsafeRawBufferPointer(start: text, count: count)) { return false }
+            target.copyMemory(from: text, byteCount: count)
+            return true
+        }
+        // Keys and names are mostly of such lengths. Two words that may overlap, without a call.
+        let first = text.loadUnaligned(as: UInt64.self)
+        let last = text.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+        target.storeBytes(of: first, as: UInt64.self)
+        target.storeBytes(of: last, toByteOffset: count &- 8, as: UInt64.self)
+        return (zeroBytes(first) | zeroBytes(last)) == 0
+    }
+
+    /// Not 0 if one of the eight bytes is.
+    @inlinable @inline(__always)
+    static func zeroBytes(_ word: UInt64) -> UInt64 {
+        (word &- 0x0101_0101_0101_0101) & ~word & 0x8080_8080_8080_8080
     }
 
     @usableFromInline @inline(never)

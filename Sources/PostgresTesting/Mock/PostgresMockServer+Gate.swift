@@ -1,6 +1,7 @@
 import CPostgresSystem
 import Glibc
 import PostgresTransport
+import Synchronization
 
 extension PostgresMockServer {
     /// Lets a script and a test wait for each other, so that no test has to sleep. It opens once, and stays open.

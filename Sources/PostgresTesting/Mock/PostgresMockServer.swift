@@ -1,6 +1,7 @@
 import CPostgresSystem
 import Glibc
 import PostgresTransport
+import Synchronization
 
 /// A server that follows a script: for tests of what a real PostgreSQL does seldom, or never.
 ///
