@@ -3,6 +3,8 @@
 struct CopyForms {
     /// Rows are sent in pieces of about this size.
     @inlinable static var blockSize: Int { 65_536 }
+    /// Rows of a sequence that are encoded together.
+    @inlinable static var gatheredRows: Int { 64 }
 
     @usableFromInline let names: [String]
     @usableFromInline var forms: [(type: PostgresType, format: PostgresFormat)] = []
