@@ -83,14 +83,16 @@ public struct Column<Row>: Sendable {
                     if let order {
                         while index < count {
                             let value = first + order[index] &* stride
-                            try encoder.writeCell(value.assumingMemoryBound(to: Value.self).pointee)
+                            let borrowed = value.assumingMemoryBound(to: BorrowedValue<Value>.self)
+                            try borrowed.pointee.writeCell(into: &encoder)
                             index &+= 1
                             if index == 64 { encoder.reserveCapacity(writtenSince: start, values: 64, of: count) }
                         }
                     } else {
                         var value = first
                         while index < count {
-                            try encoder.writeCell(value.assumingMemoryBound(to: Value.self).pointee)
+                            let borrowed = value.assumingMemoryBound(to: BorrowedValue<Value>.self)
+                            try borrowed.pointee.writeCell(into: &encoder)
                             value += stride
                             index &+= 1
                             if index == 64 { encoder.reserveCapacity(writtenSince: start, values: 64, of: count) }

@@ -78,6 +78,7 @@ extension Match {
 
     static func copyIn(_ server: BenchmarkServer, _ size: EngineSize) async throws -> Match {
         let rows = CopiedRow.rows(size.copied)
+        let tuples = rows.map { ($0.key, $0.text, $0.number) }
         let libpqRows = LibPQ.CopyRows(rows)
         let db = try await server.connect()
         try await db.execute("\(unsafeSQL: CopiedRow.createTable)")
@@ -90,6 +91,9 @@ extension Match {
                     try libpq.copyIn("COPY copied FROM STDIN (FORMAT binary)", libpqRows)
                 },
                 Contender(.compared("COPY in, an array of tuples", limit: 1.2, stretch: 0.8), operations: rows.count) {
+                    try await db.copy(into: "copied", columns: columns, rows: tuples)
+                },
+                Contender(.aside("COPY in, a lazy sequence of tuples"), operations: rows.count) {
                     try await db.copy(
                         into: "copied", columns: columns, rows: rows.lazy.map { ($0.key, $0.text, $0.number) })
                 },

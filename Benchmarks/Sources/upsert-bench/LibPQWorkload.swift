@@ -46,6 +46,12 @@ struct LibPQWorkload {
             let meter = Meter()
             try libpq.readRows(count)
             return .init(operations: count, cost: meter.cost)
+        case .w6:
+            let rows = LibPQ.CopyRows(CopiedRow.rows(count))
+            try libpq.execute("TRUNCATE copied")
+            let meter = Meter()
+            for _ in 0..<statements { try libpq.copyIn("COPY copied FROM STDIN (FORMAT binary)", rows) }
+            return .init(operations: statements * count, cost: meter.cost)
         case .w7:
             let rows = try LibPQ.Rows(StatsRow.rows(count, keys: count))
             let meter = Meter()
@@ -53,7 +59,7 @@ struct LibPQWorkload {
             return .init(operations: statements * count, cost: meter.cost)
         case .w1b, .w1a, .w1m, .w1g, .w1l, .w3b:
             throw ValidationError(
-                "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5 and w7.")
+                "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5, w6 and w7.")
         }
     }
 }

@@ -42,6 +42,7 @@ struct Workload: Sendable {
             let meter = Meter()
             try await Reading.rows(db, count)
             return Finished(operations: count, cost: meter.cost)
+        case .w6: return try await copy(db, count)
         case .w7: return try await bulk(db, count)
         case .w1b, .w3b: throw ValidationError("\(name) is not of this kind.")
         }
@@ -117,6 +118,17 @@ struct Workload: Sendable {
         let meter = Meter()
         try await flight(count)
         return Finished(operations: count, cost: meter.cost)
+    }
+
+    private func copy(_ db: PostgresConnection, _ count: Int) async throws -> Finished {
+        let rows = CopiedRow.rows(count).map { ($0.key, $0.text, $0.number) }
+        let columns = ["key", "text", "number"]
+        try await db.execute("\(unsafeSQL: CopiedRow.createTable)")
+        try await db.execute("TRUNCATE copied")
+        try await db.copy(into: "copied", columns: columns, rows: rows.prefix(2))
+        let meter = Meter()
+        for _ in 0..<statements { try await db.copy(into: "copied", columns: columns, rows: rows) }
+        return Finished(operations: statements * count, cost: meter.cost)
     }
 
     private func bulk(_ db: PostgresConnection, _ count: Int) async throws -> Finished {

@@ -22,12 +22,14 @@ struct WorkloadCommand: ParsableCommand {
         case w4sync, w4one
         /// Rows of five columns, streamed; rows upserted in one statement.
         case w5, w7
+        /// Rows copied in from an array of tuples, in binary form.
+        case w6
     }
 
     @Flag(help: "Do the work with libpq.")
     var libpq = false
 
-    @Option(help: "How often w7 upserts its rows.")
+    @Option(help: "How often w6 and w7 send their rows.")
     var statements = 5
 
     @Argument(help: "What to do.")

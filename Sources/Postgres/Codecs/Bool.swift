@@ -6,6 +6,11 @@ extension Bool: PostgresCodable {
         encoder.write(UInt8(self ? 1 : 0))
     }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: UInt8(self ? 1 : 0))
+    }
+
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
         if type.oid == 16, let byte = value.integer(UInt8.self) {

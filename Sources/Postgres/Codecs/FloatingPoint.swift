@@ -4,6 +4,11 @@ extension Double: PostgresCodable {
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) { encoder.write(bitPattern) }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: bitPattern)
+    }
+
     /// Reads float8 and float4.
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
@@ -33,6 +38,11 @@ extension Float: PostgresCodable {
 
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) { encoder.write(bitPattern) }
+
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: bitPattern)
+    }
 
     /// Reads float4 only: a float8 would lose digits.
     @inlinable

@@ -7,6 +7,11 @@ extension Int: PostgresCodable {
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) { encoder.write(Int64(self)) }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: Int64(self))
+    }
+
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
         if format == .binary {
@@ -29,6 +34,11 @@ extension Int64: PostgresCodable {
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) { encoder.write(self) }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: self)
+    }
+
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
         if format == .binary, type.oid == 20, let number = value.integer(Int64.self) {
@@ -44,6 +54,11 @@ extension Int32: PostgresCodable {
 
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) { encoder.write(self) }
+
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: self)
+    }
 
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
@@ -61,6 +76,11 @@ extension Int16: PostgresCodable {
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) { encoder.write(self) }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: self)
+    }
+
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
         if format == .binary, type.oid == 21, let number = value.integer(Int16.self) {
@@ -77,6 +97,11 @@ extension UInt32: PostgresCodable {
 
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) { encoder.write(self) }
+
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        encoder.writeCell(ofInteger: self)
+    }
 
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {

@@ -82,6 +82,12 @@ public struct PostgresEncoder {
     /// A length and the value's bytes, or length -1 for NULL: the form of a value in Bind, in arrays and in binary COPY.
     @inlinable @inline(__always)
     public mutating func writeCell<Value: PostgresEncodable>(_ value: borrowing Value) throws(PostgresError) {
+        try value.encodeCell(into: &self)
+    }
+
+    /// A cell whose length is known only when it was written.
+    @inlinable
+    mutating func writeMeasuredCell<Value: PostgresEncodable>(_ value: borrowing Value) throws(PostgresError) {
         let start = bytes
         write(Int32(0))
         do {
@@ -104,6 +110,65 @@ public struct PostgresEncoder {
             }
             (byteBase + start).storeBytes(of: Int32(truncatingIfNeeded: length).bigEndian, as: Int32.self)
         }
+    }
+
+    @inlinable @inline(__always)
+    mutating func writeCell<Integer: FixedWidthInteger>(ofInteger value: Integer) {
+        let size = MemoryLayout<Integer>.size
+        reserve(4 &+ size)
+        let cell = byteBase + bytes
+        cell.storeBytes(of: Int32(truncatingIfNeeded: size).bigEndian, as: Int32.self)
+        (cell + 4).storeBytes(of: value.bigEndian, as: Integer.self)
+        bytes &+= 4 &+ size
+    }
+
+    /// A cell of a text, behind a byte that says in which form it is.
+    ///
+    /// - Returns: false, and nothing is written, if there is a NUL in it or it is too long.
+    @inlinable @inline(__always)
+    mutating func writeCell(ofText text: UnsafeBufferPointer<UInt8>, version: UInt8? = nil) -> Bool {
+        guard let start = text.baseAddress else {
+            writeCell(ofEmptyText: version)
+            return true
+        }
+        let count = text.count
+        if count > 0x3FFF_FFF0 { return false }
+        let head = version == nil ? 4 : 5
+        reserve(head &+ count)
+        let cell = byteBase + bytes
+        guard Self.copy(UnsafeRawPointer(start), to: cell + head, count) else { return false }
+        cell.storeBytes(of: Int32(truncatingIfNeeded: head &- 4 &+ count).bigEndian, as: Int32.self)
+        if let version { (cell + 4).storeBytes(of: version, as: UInt8.self) }
+        bytes &+= head &+ count
+        return true
+    }
+
+    /// Copies text; false if there is a NUL in it, and then what was copied counts for nothing.
+    @inlinable @inline(__always)
+    static func copy(_ text: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ count: Int) -> Bool {
+        guard count >= 8, count <= 16 else {
+            if PostgresText.holdsZero(UnsafeRawBufferPointer(start: text, count: count)) { return false }
+            target.copyMemory(from: text, byteCount: count)
+            return true
+        }
+        // Keys and names are mostly of such lengths. Two words that may overlap, without a call.
+        let first = text.loadUnaligned(as: UInt64.self)
+        let last = text.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+        target.storeBytes(of: first, as: UInt64.self)
+        target.storeBytes(of: last, toByteOffset: count &- 8, as: UInt64.self)
+        return (zeroBytes(first) | zeroBytes(last)) == 0
+    }
+
+    /// Not 0 if one of the eight bytes is.
+    @inlinable @inline(__always)
+    static func zeroBytes(_ word: UInt64) -> UInt64 {
+        (word &- 0x0101_0101_0101_0101) & ~word & 0x8080_8080_8080_8080
+    }
+
+    @usableFromInline @inline(never)
+    mutating func writeCell(ofEmptyText version: UInt8?) {
+        write(Int32(version == nil ? 0 : 1))
+        if let version { write(version) }
     }
 
     @usableFromInline @inline(never)

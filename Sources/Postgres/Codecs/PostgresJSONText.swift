@@ -21,6 +21,14 @@ extension PostgresJSONText: PostgresCodable {
         try text.encode(into: &encoder)
     }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        let isWritten = text.utf8.withContiguousStorageIfAvailable {
+            encoder.writeCell(ofText: $0, version: JSONBVersion.number)
+        }
+        if isWritten != true { try encoder.writeMeasuredCell(self) }
+    }
+
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
         guard type.oid == PostgresType.json.oid || type.oid == PostgresType.jsonb.oid else {
             throw .typeMismatch(Self.self, type, format)

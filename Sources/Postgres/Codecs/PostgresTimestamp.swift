@@ -64,6 +64,12 @@ extension PostgresTimestamp: PostgresCodable {
         encoder.write(microseconds)
     }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        guard TimestampRange.contains(microseconds) || !isFinite else { throw TimestampRange.outside(Self.self) }
+        encoder.writeCell(ofInteger: microseconds)
+    }
+
     @inlinable
     public init(postgres value: RawSpan, type: PostgresType, format: PostgresFormat) throws(PostgresError) {
         if format == .binary, type.oid == 1184, let number = value.integer(Int64.self) {

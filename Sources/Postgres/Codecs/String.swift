@@ -23,6 +23,13 @@ extension String: PostgresCodable {
         if !isSendable { throw PostgresText.zeroByte() }
     }
 
+    @inlinable @inline(__always)
+    public func encodeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
+        // Unlike `utf8Span` this is inlined: for a short string it is a handful of instructions.
+        let isWritten = utf8.withContiguousStorageIfAvailable { encoder.writeCell(ofText: $0) }
+        if isWritten != true { try encoder.writeMeasuredCell(self) }
+    }
+
     /// Reads any type in text form; in binary form text, varchar, bpchar, name, "char", unknown, xml, json and jsonb.
     ///
     /// Bytes that are not UTF-8, which an SQL_ASCII database can hold, throw `cannotDecode`: nothing is repaired.
@@ -79,8 +86,9 @@ enum PostgresText {
 }
 
 /// The binary form of jsonb is a version number, always 1, and the JSON text (src/backend/utils/adt/jsonb.c, `jsonb_recv`).
+@usableFromInline
 enum JSONBVersion {
-    static let number: UInt8 = 1
+    @inlinable static var number: UInt8 { 1 }
 
     static func check<T>(_ value: RawSpan, _ type: PostgresType, as swiftType: T.Type) throws(PostgresError) {
         guard value.integer(UInt8.self, at: 0) == number else {

@@ -3,6 +3,8 @@
 struct CopyForms {
     /// Rows are sent in pieces of about this size.
     @inlinable static var blockSize: Int { 65_536 }
+    /// Rows of a sequence that are encoded together.
+    @inlinable static var gatheredRows: Int { 64 }
 
     @usableFromInline let names: [String]
     @usableFromInline var forms: [(type: PostgresType, format: PostgresFormat)] = []
@@ -29,6 +31,13 @@ struct CopyForms {
     @usableFromInline @inline(never)
     static func locate(_ error: PostgresError, _ row: Int) -> PostgresError {
         error.with(outcome: .rejected, message: "row \(row): \(error.message)")
+    }
+
+    @usableFromInline @inline(never)
+    static func changed() -> PostgresError {
+        PostgresError(
+            code: .invalidArgument, message: "the sequence of rows changed while it was copied", outcome: .rejected,
+            hint: "copy an array")
     }
 
     /// Signature, flags, and a header extension of no length (manual, "COPY", "Binary Format").

@@ -10,10 +10,7 @@ extension PostgresCopying {
         forms.add(A.self)
         forms.add(B.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
-            encoder.write(Int16(2))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
+            CopyForms.write($0, from: &$1, until: $2, into: &$3)
         }
     }
 
@@ -27,11 +24,7 @@ extension PostgresCopying {
         forms.add(B.self)
         forms.add(C.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
-            encoder.write(Int16(3))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
+            CopyForms.write($0, from: &$1, until: $2, into: &$3)
         }
     }
 
@@ -48,12 +41,7 @@ extension PostgresCopying {
         forms.add(C.self)
         forms.add(D.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
-            encoder.write(Int16(4))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
-            try encoder.writeCell(row.3)
+            CopyForms.write($0, from: &$1, until: $2, into: &$3)
         }
     }
 
@@ -72,13 +60,7 @@ extension PostgresCopying {
         forms.add(D.self)
         forms.add(E.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
-            encoder.write(Int16(5))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
-            try encoder.writeCell(row.3)
-            try encoder.writeCell(row.4)
+            CopyForms.write($0, from: &$1, until: $2, into: &$3)
         }
     }
 
@@ -98,32 +80,162 @@ extension PostgresCopying {
         forms.add(E.self)
         forms.add(F.self)
         return try await copyRows(into: table, schema: schema, columns: try forms.columns(), rows) {
-            (row, encoder: inout PostgresEncoder) throws(PostgresError) in
-            encoder.write(Int16(6))
-            try encoder.writeCell(row.0)
-            try encoder.writeCell(row.1)
-            try encoder.writeCell(row.2)
-            try encoder.writeCell(row.3)
-            try encoder.writeCell(row.4)
-            try encoder.writeCell(row.5)
+            CopyForms.write($0, from: &$1, until: $2, into: &$3)
         }
     }
 
+    /// - Parameter write: encodes rows from a number on, until there are enough bytes; advances the number, and tells what was wrong
+    ///   with the row at it. Called once for many rows: a call for each costs more than the row.
     @inlinable @inline(__always)
     func copyRows<Rows: Sequence>(
         into table: String, schema: String?, columns: [PostgresCopyColumn], _ rows: Rows,
-        _ write: (Rows.Element, inout PostgresEncoder) throws(PostgresError) -> Void
+        _ write: (UnsafeBufferPointer<Rows.Element>, inout Int, Int, inout PostgresEncoder) -> PostgresError?
     ) async throws(PostgresError) -> Int {
-        var iterator = rows.makeIterator()
         var row = 0
+        if let count = rows.withContiguousStorageIfAvailable({ $0.count }) {
+            return try await copy(into: table, schema: schema, columns: columns) {
+                (encoder: inout PostgresEncoder) throws(PostgresError) -> Bool in
+                // Lent for one block at a time: between blocks this waits.
+                let failure = rows.withContiguousStorageIfAvailable {
+                    $0.count == count ? write($0, &row, CopyForms.blockSize, &encoder) : CopyForms.changed()
+                }
+                if let failure = failure ?? CopyForms.changed() { throw CopyForms.locate(failure, row) }
+                return row < count
+            }
+        }
+        var iterator = rows.makeIterator()
+        var gathered: [Rows.Element] = []
+        gathered.reserveCapacity(CopyForms.gatheredRows)
         return try await copy(into: table, schema: schema, columns: columns) {
             (encoder: inout PostgresEncoder) throws(PostgresError) -> Bool in
             while encoder.byteCount < CopyForms.blockSize {
-                guard let values = iterator.next() else { return false }
-                do throws(PostgresError) { try write(values, &encoder) } catch { throw CopyForms.locate(error, row) }
-                row &+= 1
+                gathered.removeAll(keepingCapacity: true)
+                while gathered.count < CopyForms.gatheredRows, let values = iterator.next() { gathered.append(values) }
+                if gathered.isEmpty { return false }
+                var index = 0
+                let failure = gathered.withUnsafeBufferPointer { write($0, &index, .max, &encoder) }
+                if let failure { throw CopyForms.locate(failure, row &+ index) }
+                row &+= gathered.count
             }
             return true
+        }
+    }
+}
+
+/// The rows are lent as they lie: see ``BorrowedValue``.
+extension CopyForms {
+    @inlinable
+    static func write<A: PostgresEncodable, B: PostgresEncodable>(
+        _ rows: UnsafeBufferPointer<(A, B)>, from row: inout Int, until size: Int,
+        into encoder: inout PostgresEncoder
+    ) -> PostgresError? {
+        guard let start = UnsafeRawPointer(rows.baseAddress) else { return nil }
+        let base = start.assumingMemoryBound(to: BorrowedValue<(A, B)>.self)
+        do throws(PostgresError) {
+            while row < rows.count, encoder.bytes < size {
+                encoder.write(Int16(2))
+                try encoder.writeCell(base[row].value.0)
+                try encoder.writeCell(base[row].value.1)
+                row &+= 1
+            }
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @inlinable
+    static func write<A: PostgresEncodable, B: PostgresEncodable, C: PostgresEncodable>(
+        _ rows: UnsafeBufferPointer<(A, B, C)>, from row: inout Int, until size: Int,
+        into encoder: inout PostgresEncoder
+    ) -> PostgresError? {
+        guard let start = UnsafeRawPointer(rows.baseAddress) else { return nil }
+        let base = start.assumingMemoryBound(to: BorrowedValue<(A, B, C)>.self)
+        do throws(PostgresError) {
+            while row < rows.count, encoder.bytes < size {
+                encoder.write(Int16(3))
+                try encoder.writeCell(base[row].value.0)
+                try encoder.writeCell(base[row].value.1)
+                try encoder.writeCell(base[row].value.2)
+                row &+= 1
+            }
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @inlinable
+    static func write<A: PostgresEncodable, B: PostgresEncodable, C: PostgresEncodable, D: PostgresEncodable>(
+        _ rows: UnsafeBufferPointer<(A, B, C, D)>, from row: inout Int, until size: Int,
+        into encoder: inout PostgresEncoder
+    ) -> PostgresError? {
+        guard let start = UnsafeRawPointer(rows.baseAddress) else { return nil }
+        let base = start.assumingMemoryBound(to: BorrowedValue<(A, B, C, D)>.self)
+        do throws(PostgresError) {
+            while row < rows.count, encoder.bytes < size {
+                encoder.write(Int16(4))
+                try encoder.writeCell(base[row].value.0)
+                try encoder.writeCell(base[row].value.1)
+                try encoder.writeCell(base[row].value.2)
+                try encoder.writeCell(base[row].value.3)
+                row &+= 1
+            }
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @inlinable
+    static func write<
+        A: PostgresEncodable, B: PostgresEncodable, C: PostgresEncodable, D: PostgresEncodable, E: PostgresEncodable
+    >(
+        _ rows: UnsafeBufferPointer<(A, B, C, D, E)>, from row: inout Int, until size: Int,
+        into encoder: inout PostgresEncoder
+    ) -> PostgresError? {
+        guard let start = UnsafeRawPointer(rows.baseAddress) else { return nil }
+        let base = start.assumingMemoryBound(to: BorrowedValue<(A, B, C, D, E)>.self)
+        do throws(PostgresError) {
+            while row < rows.count, encoder.bytes < size {
+                encoder.write(Int16(5))
+                try encoder.writeCell(base[row].value.0)
+                try encoder.writeCell(base[row].value.1)
+                try encoder.writeCell(base[row].value.2)
+                try encoder.writeCell(base[row].value.3)
+                try encoder.writeCell(base[row].value.4)
+                row &+= 1
+            }
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @inlinable
+    static func write<
+        A: PostgresEncodable, B: PostgresEncodable, C: PostgresEncodable, D: PostgresEncodable, E: PostgresEncodable,
+        F: PostgresEncodable
+    >(
+        _ rows: UnsafeBufferPointer<(A, B, C, D, E, F)>, from row: inout Int, until size: Int,
+        into encoder: inout PostgresEncoder
+    ) -> PostgresError? {
+        guard let start = UnsafeRawPointer(rows.baseAddress) else { return nil }
+        let base = start.assumingMemoryBound(to: BorrowedValue<(A, B, C, D, E, F)>.self)
+        do throws(PostgresError) {
+            while row < rows.count, encoder.bytes < size {
+                encoder.write(Int16(6))
+                try encoder.writeCell(base[row].value.0)
+                try encoder.writeCell(base[row].value.1)
+                try encoder.writeCell(base[row].value.2)
+                try encoder.writeCell(base[row].value.3)
+                try encoder.writeCell(base[row].value.4)
+                try encoder.writeCell(base[row].value.5)
+                row &+= 1
+            }
+            return nil
+        } catch {
+            return error
         }
     }
 }

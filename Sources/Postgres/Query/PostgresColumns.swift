@@ -23,7 +23,7 @@ public final class PostgresColumns: RandomAccessCollection, Sendable {
         @usableFromInline let oid: UInt32
         @usableFromInline let format: PostgresFormat
 
-        @usableFromInline
+        @inlinable
         init(oid: UInt32, format: PostgresFormat) {
             self.oid = oid
             self.format = format
@@ -31,12 +31,23 @@ public final class PostgresColumns: RandomAccessCollection, Sendable {
     }
 
     private let columns: [Column]
-    @usableFromInline let layouts: ContiguousArray<Layout>
+    // Memory of this object's own, initialized once, never changed, freed in `deinit`: reading an array's element through a
+    // reference that is not counted would count one, for each value of a row.
+    @usableFromInline nonisolated(unsafe) let layouts: UnsafePointer<Layout>
+    @usableFromInline let layoutCount: Int
 
     init(_ columns: [Column]) {
         self.columns = columns
-        layouts = ContiguousArray(columns.map { Layout(oid: $0.type.oid, format: $0.format) })
+        let layouts = UnsafeMutablePointer<Layout>.allocate(capacity: Swift.max(columns.count, 1))
+        for (index, column) in columns.enumerated() {
+            (layouts + index).initialize(to: Layout(oid: column.type.oid, format: column.format))
+        }
+        self.layouts = UnsafePointer(layouts)
+        layoutCount = columns.count
     }
+
+    // Layouts are trivial: there is nothing to deinitialize.
+    deinit { layouts.deallocate() }
 
     convenience init(_ description: RowDescription, _ formats: ResultFormats) {
         self.init(
@@ -49,17 +60,12 @@ public final class PostgresColumns: RandomAccessCollection, Sendable {
 
     public var startIndex: Int { 0 }
     public var endIndex: Int { columns.count }
-    @inlinable public var count: Int { layouts.count }
+    @inlinable public var count: Int { layoutCount }
     public subscript(position: Int) -> Column { columns[position] }
 
     /// The position of the first column of that name, compared as UTF-8 bytes: the server holds NFC and NFD apart.
     public func index(of name: String) -> Int? {
         columns.firstIndex { $0.name.utf8.elementsEqual(name.utf8) }
-    }
-
-    @inlinable @inline(__always)
-    func layout(_ index: Int) -> Layout {
-        index < layouts.count ? layouts[index] : Layout(oid: 0, format: .text)
     }
 
     /// The same error, with the column's name.

@@ -55,6 +55,13 @@ public struct PostgresRow: Sendable {
         return (repeat try cursor.next((each Column).self))
     }
 
+    /// For whoever reads so many columns, all there are; not to outlive the row.
+    @inlinable @inline(__always)
+    func cursor(over wanted: Int) throws(PostgresError) -> Cursor {
+        guard wanted == columns.layoutCount else { throw wrongColumnCount(wanted) }
+        return Cursor(self)
+    }
+
     /// The first column of that name, as the type that is wanted of it.
     @inlinable
     public subscript<Value: PostgresDecodable>(_ name: String) -> Value {
@@ -92,14 +99,24 @@ extension PostgresRow {
         @usableFromInline var position: UnsafeRawPointer
         @usableFromInline let end: UnsafeRawPointer
         @usableFromInline var index = 0
+        // For errors only. Not even for those it is counted; `layouts` lies in it.
         @usableFromInline unowned(unsafe) let columns: PostgresColumns
+        @usableFromInline let layouts: UnsafePointer<PostgresColumns.Layout>
+        @usableFromInline let layoutCount: Int
 
-        // The row outlives the cursor: both are used inside one method of the row.
+        // The row, which holds the columns, outlives the cursor: it is used while the row is borrowed.
         @inlinable @inline(__always)
         init(_ row: PostgresRow) {
             position = row.cells
             end = row.cells + row.byteCount
             columns = row.columns
+            layouts = row.columns.layouts
+            layoutCount = row.columns.layoutCount
+        }
+
+        @inlinable @inline(__always)
+        func layout(_ index: Int) -> PostgresColumns.Layout {
+            index < layoutCount ? layouts[index] : PostgresColumns.Layout(oid: 0, format: .text)
         }
 
         /// The next length word; the value's bytes begin at `position`. -1 for NULL, and behind the last cell.
@@ -120,7 +137,7 @@ extension PostgresRow {
 
         @inlinable @inline(__always)
         mutating func next<Value: PostgresDecodable>(_: Value.Type) throws(PostgresError) -> Value {
-            let column = columns.layout(index)
+            let column = layout(index)
             let number = index
             index &+= 1
             let length = nextLength()

@@ -33,16 +33,25 @@ public struct PostgresRowStream<Row>: AsyncSequence, Sendable {
             self.decode = decode
         }
 
-        @inlinable
+        // Inlined, so that a row costs no change of executors and back.
+        @inlinable @inline(__always)
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(PostgresError) -> Row? {
+            if cursor.advance() { return try cursor.read(decode) }
+            return try await nextBehindBlock(isolation: actor)
+        }
+
+        @usableFromInline
+        mutating func nextBehindBlock(
+            isolation actor: isolated (any Actor)?
+        ) async throws(PostgresError) -> Row? {
             while true {
-                if cursor.advance() { return try decode(cursor.row) }
                 // Let go of the block before the next is filled, so that it can be the same one.
                 cursor = RowCursor(Reply())
                 guard let block = try await handle.nextBlock() else { return nil }
                 cursor = block
+                if cursor.advance() { return try cursor.read(decode) }
             }
         }
 
@@ -67,7 +76,7 @@ public struct PostgresBlockingRowStream<Row> {
     /// The next row; nil behind the last.
     public mutating func next() throws(PostgresError) -> Row? {
         while true {
-            if cursor.advance() { return try decode(cursor.row) }
+            if cursor.advance() { return try cursor.read(decode) }
             cursor = RowCursor(Reply())
             guard let block = try handle.nextBlockBlocking() else { return nil }
             cursor = block

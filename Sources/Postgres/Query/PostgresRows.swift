@@ -42,7 +42,7 @@ public struct PostgresRows<Row>: AsyncSequence {
         var rows: [Row] = []
         rows.reserveCapacity(reply.rowCount)
         var cursor = RowCursor(reply)
-        while cursor.advance() { rows.append(try decode(cursor.row)) }
+        while cursor.advance() { rows.append(try cursor.read(decode)) }
         return rows
     }
 
@@ -84,7 +84,7 @@ public struct PostgresRows<Row>: AsyncSequence {
             -> Row?
         {
             if let error { throw error }
-            return cursor.advance() ? try decode(cursor.row) : nil
+            return cursor.advance() ? try cursor.read(decode) : nil
         }
 
         @inlinable

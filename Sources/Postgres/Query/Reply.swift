@@ -133,6 +133,18 @@ struct RowCursor: Sendable {
     nonisolated(unsafe) private static let nowhere = UnsafeRawPointer(
         UnsafeMutableRawPointer.allocate(byteCount: 8, alignment: 8))
 
+    /// Reads the row, which a copy would count references for: twice for each row of a stream.
+    @inlinable @inline(__always)
+    mutating func read<Row>(
+        _ decode: (PostgresRow) throws(PostgresError) -> Row
+    ) throws(PostgresError) -> Row {
+        try withUnsafePointer(to: &row) { (row) throws(PostgresError) in
+            // Nothing else can reach the cursor meanwhile: it is borrowed exclusively.
+            let borrowed = UnsafeRawPointer(row).assumingMemoryBound(to: BorrowedValue<PostgresRow>.self)
+            return try borrowed.pointee.pass(to: decode)
+        }
+    }
+
     /// Moves to the next row; false behind the last.
     ///
     /// A block holds whole DataRow messages whose structure was checked when they were copied into it.

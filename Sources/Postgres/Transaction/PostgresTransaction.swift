@@ -94,22 +94,6 @@ extension PostgresTransaction {
         PostgresRowStream(handle: try await stream(query.query, query.formats), decode: query.decode)
     }
 
-    /// Rows as tuples; one element is just the element.
-    @inlinable
-    public func stream<each Column: PostgresDecodable>(
-        _ query: PostgresQuery, as columns: (repeat each Column).Type
-    ) async throws(PostgresError) -> PostgresRowStream<(repeat each Column)> {
-        try await stream(query.as(columns))
-    }
-
-    /// Rows as a type that reads itself by column name.
-    @inlinable
-    public func stream<Row: PostgresRowDecodable>(
-        _ query: PostgresQuery, as row: Row.Type
-    ) async throws(PostgresError) -> PostgresRowStream<Row> {
-        try await stream(query.as(row))
-    }
-
     @usableFromInline
     func stream(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> RowStreamHandle {
         do {
