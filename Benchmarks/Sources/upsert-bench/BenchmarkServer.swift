@@ -42,6 +42,8 @@ struct BenchmarkServer: Sendable {
         Progress.note("Starting a private PostgreSQL server ...")
         var serverOptions = PostgresEphemeralServer.Options()
         serverOptions.isDurable = options.durable
+        // For the comparison of one connection with 200.
+        serverOptions.maxConnections = 250
         try await PostgresEphemeralServer.withServer(serverOptions) { server in
             try await with(
                 url: server.connectionURL(over: .unixSocket), tcpURL: server.connectionURL(over: .tcp), body)

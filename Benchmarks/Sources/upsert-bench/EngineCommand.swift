@@ -129,13 +129,15 @@ extension SpeedReport {
         addGrowth("CPU per SELECT after \(size.many) operations / before", early, late)
 
         Progress.step("growth: \(size.connections) connections")
+        // Before and after, so that a slow phase of the machine does not look like a cost of connections.
+        var alone: [Double] = []
+        for _ in 0..<10 { alone.append(try await cost(size.few)) }
         var connections: [PostgresConnection] = []
         for _ in 0..<size.connections { connections.append(try await server.connect()) }
         var crowded: [Double] = []
         for _ in 0..<20 { crowded.append(try await cost(size.few)) }
         for connection in connections { connection.close() }
-        var alone: [Double] = []
-        for _ in 0..<20 { alone.append(try await cost(size.few)) }
+        for _ in 0..<10 { alone.append(try await cost(size.few)) }
         addGrowth("CPU per SELECT beside \(size.connections) connections / alone", alone, crowded)
 
         Progress.step("growth: \(size.streamed) rows")
