@@ -9,6 +9,24 @@ import Testing
 @Suite(
     .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(3)))
 struct CopyRowsTests {
+    /// In a transaction, too, nothing gets in between.
+    @Test func aStatementOfTheTransactionInsideTheSourceIsRefused() async throws {
+        let db = try await connect()
+        try await db.execute("CREATE TEMP TABLE copied_inside (n int4)")
+        try await db.transaction { tx in
+            let copied = try await tx.copy(into: "copied_inside", columns: ["n"]) { writer in
+                try await writer.write("1\n")
+                let error = await failure { try await tx.execute("SELECT 1") }
+                #expect(error?.code == .transactionEnded)
+                #expect(error?.outcome == .notSent)
+                try await writer.write("2\n")
+            }
+            #expect(copied == 2)
+            try await tx.execute("INSERT INTO copied_inside VALUES (3)")
+        }
+        #expect(try await db.query("SELECT sum(n) FROM copied_inside", as: Int.self).one() == 6)
+    }
+
     private struct SourceFailure: Error, Equatable {}
 
     /// What could be mistaken for something else in one format or the other.

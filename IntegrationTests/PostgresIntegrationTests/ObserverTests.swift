@@ -121,7 +121,7 @@ struct ObserverTests {
         let kinds = recorder.take().map(\.operation.kind)
         #expect(Set(kinds) == [.connect, .acquire, .query])
         await client.shutdown()
-        #expect(recorder.closes.withLock { $0 } == [.shutdown])
+        await eventually("the close is told") { recorder.closes.withLock { $0 } == [.shutdown] }
     }
 
     @Test func aRefusedConnectIsTold() async throws {

@@ -298,6 +298,39 @@ struct PoolTests {
         #expect(client.statistics.connects == 1)
     }
 
+    /// Who joins others on a connection finds it reset, too.
+    @Test func sharedStatementsMeetNoSessionOfALease() async throws {
+        let client = try await makeClient {
+            $0.maximumConnections = 1
+            $0.sharedStatements = 8
+            $0.cleanupTimeout = .seconds(30)
+        }
+        for _ in 0..<20 {
+            try await client.withConnection { db in _ = try await db.execute("SET application_name = 'left behind'") }
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<8 {
+                    group.addTask {
+                        try await client.query("SELECT current_setting('application_name')", as: String.self).one()
+                    }
+                }
+                for try await name in group { #expect(name != "left behind") }
+            }
+        }
+    }
+
+    @Test func aDeadlineOfTheCallerEndsTheWaitForAConnection() async throws {
+        let client = try await makeClient { $0.maximumConnections = 1 }
+        try await client.withConnection { _ in
+            let begin = ContinuousClock.now
+            let error = await failure {
+                try await withPostgresTimeout(.milliseconds(100)) { try await client.execute("SELECT 1") }
+            }
+            #expect(error?.code == .timedOut)
+            #expect(error?.outcome == .notSent)
+            #expect(ContinuousClock.now - begin < .seconds(20))
+        }
+    }
+
     @Test func pipelinesRunOnOneConnection() async throws {
         let client = try await makeClient()
         let (first, second) = try await client.pipeline(

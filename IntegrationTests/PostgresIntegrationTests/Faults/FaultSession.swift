@@ -39,6 +39,10 @@ struct FaultSession: Sendable, CustomTestStringConvertible {
         FaultSession(
             name: "atomic pipeline of 10", run: { await pipeline($0, $1, .atomic) }, keyCount: 10, isAtomic: true),
         FaultSession(name: "upsert batch of 100", run: upsertBatch, keyCount: 100, isAtomic: true),
+        FaultSession(name: "COPY in", run: copyIn, keyCount: 20, isAtomic: true),
+        FaultSession(name: "COPY out", run: copyOut),
+        FaultSession(name: "transaction", run: transaction, keyCount: 3, isAtomic: true),
+        FaultSession(name: "LISTEN", run: listen),
     ]
 
     // MARK: What they do
@@ -61,6 +65,44 @@ struct FaultSession: Sendable, CustomTestStringConvertible {
             let results = try await db.script("\(unsafeSQL: sql)")
             #expect(results.count == 3)
             #expect(try results.last?.one().decode(0, as: Int64.self) == key)
+        }
+        return [claim]
+    }
+
+    private static let copyIn: Run = { db, key in
+        let claim = await claim(key..<(key + 20)) {
+            let rows = (key..<(key + 20)).map { ($0, Int64(3)) }
+            #expect(try await db.copy(into: "faults", columns: ["key", "n"], rows: rows) == 20)
+        }
+        return [claim]
+    }
+
+    private static let copyOut: Run = { db, key in
+        let claim = await claim(key..<key) {
+            var sum = 0
+            for try await number in try await db.copy(
+                rowsOf: "SELECT n::int4, 'text' FROM generate_series(1, 10) AS n", as: (Int32, String).self)
+            { sum += Int(number.0) }
+            #expect(sum == 55)
+        }
+        return [claim]
+    }
+
+    private static let transaction: Run = { db, key in
+        let claim = await claim(key..<(key + 3)) {
+            try await db.transaction { tx in
+                for key in key..<(key + 3) { try await tx.execute("INSERT INTO faults VALUES (\(key), \(Int64(4)))") }
+            }
+        }
+        return [claim]
+    }
+
+    private static let listen: Run = { db, key in
+        let claim = await claim(key..<key) {
+            let notifications = try await db.listen(to: "faults_\(key)")
+            try await db.notify("faults_\(key)", payload: "here")
+            var iterator = notifications.makeAsyncIterator()
+            #expect(try await iterator.next()?.payload == "here")
         }
         return [claim]
     }

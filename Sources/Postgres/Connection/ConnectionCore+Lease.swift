@@ -75,7 +75,8 @@ extension ConnectionCore {
     /// A task that holds the lease would wait for itself.
     func refuseToWaitForItself(as writer: Int?) throws(PostgresError) {
         guard let own = OwnTransaction.current else { return }
-        let holder = state.withLock { $0.exclusiveWriter }
+        // While a statement of the lease is being cancelled, the lease is set aside.
+        let holder = state.withLock { $0.cancelGate?.lease ?? $0.exclusiveWriter }
         guard let holder, holder != writer, own.holds(holder, of: self) else { return }
         throw PostgresError(
             code: .unsupported,

@@ -113,6 +113,7 @@ extension ConnectionCore {
                         outcome.reply = reply
                         if outcome.gaveRoleBack || inbound.buffer.isEmpty { return outcome }
                     }
+                    if !outcome.isOpen { return outcome }
                 case .statementFinished:
                     finishStatementOfScript()
                 case .rows:
@@ -164,8 +165,8 @@ extension ConnectionCore {
         let result = inbound.takeResult()
         note(result.status)
         if case .reset = head.collector {
-            finishReset(result)
-            return complete(Reply(), wanted, &outcome)
+            outcome.isOpen = finishReset(result)
+            return outcome.isOpen ? complete(Reply(), wanted, &outcome) : nil
         }
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted, &outcome) }
         let reply = makeReply(result, inbound.request, head.formats)

@@ -270,7 +270,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     func fail(_ reason: PostgresError, holding role: Role = .none) {
         var waiters: [(InFlight.Waiter, Reply)] = []
         var forRoom: [ConnectionState.RoomWaiter] = []
-        var streams: [RowStream] = []
+        var streams: [(RowStream, PostgresError.Outcome)] = []
         var consumers: [InFlight.Waiter] = []
         var membership: PoolMembership?
         let cause = state.withLock { state in
@@ -293,7 +293,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             closeDescriptorIfUnused(&state)
             return cause
         }
-        for stream in streams { stream.finish(Reply(error: cause.with(outcome: .unknown)), core: self) }
+        for (stream, outcome) in streams { stream.finish(Reply(error: cause.with(outcome: outcome)), core: self) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
         for consumer in consumers { resume(consumer, Reply()) }
@@ -318,7 +318,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     private func answerAll(
         _ state: inout ConnectionState, _ cause: PostgresError, _ waiters: inout [(InFlight.Waiter, Reply)],
-        _ streams: inout [RowStream]
+        _ streams: inout [(RowStream, PostgresError.Outcome)]
     ) {
         var number = state.queue.nextNumber &- state.queue.count
         while let request = state.queue.popFirst() {
@@ -327,7 +327,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             switch request.collector {
             case .none, .reset: break
             case .flight(let flight): flight.fail(cause, outcome)
-            case .stream(let stream): streams.append(stream)
+            case .stream(let stream): streams.append((stream, outcome))
             }
             switch request.waiter {
             case .unclaimed, .cancelled: state.parked[number] = reply

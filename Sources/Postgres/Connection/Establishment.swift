@@ -12,7 +12,8 @@ struct Establishment: Sendable {
     init(_ configuration: PostgresConfiguration, loop: EventLoop) {
         self.configuration = configuration
         self.loop = loop
-        deadline = configuration.connectTimeout.map { Deadline(after: $0) } ?? .never
+        let own = configuration.connectTimeout.map { Deadline(after: $0) } ?? .never
+        deadline = min(own, PostgresScope.current?.deadline ?? .never)
     }
 
     func connect() async throws(PostgresError) -> ConnectionCore {

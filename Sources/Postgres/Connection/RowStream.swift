@@ -110,7 +110,9 @@ extension ConnectionCore {
             if let error = stream.error { throw error }
             if stream.isFinished { return .end }
             if let closed = state.closed { throw closed.with(outcome: .unknown) }
-            if mayRead, state.reader == .nobody || (state.reader == .loop && !state.loopReads), state.queue.count == 1 {
+            // Who listens is read for by the loop, whatever this consumer does.
+            let isFree = state.reader == .nobody || (state.reader == .loop && !state.loopReads)
+            if mayRead, isFree, state.queue.count == 1, state.listeners.isEmpty {
                 state.reader = .caller
                 arm(&state)
                 return .read
@@ -155,8 +157,8 @@ extension ConnectionCore {
             // Others behind the stream need a reader now; so do listeners, and a stream whose rows do not come fast. If the stream has
             // ended, the only request in flight is somebody else's.
             let isLeftToUs = isReadable && state.queue.count == 1 && !stream.isFinished
-            let mayRest = state.queue.isEmpty && state.listeners.isEmpty
-            state.reader = mayRest || isLeftToUs ? .nobody : .loop
+            let mayRest = (state.queue.isEmpty || isLeftToUs) && state.listeners.isEmpty
+            state.reader = mayRest ? .nobody : .loop
             arm(&state)
             return false
         }

@@ -40,8 +40,11 @@ extension PostgresCopyPort {
 
     nonisolated(nonsending) func lease() async throws(PostgresError) -> Int {
         try await open()
-        if let writer { return writer }
-        return try await core.lease()
+        guard let writer else { return try await core.lease() }
+        // Not even the transaction's own statements may come in between.
+        let own = core.nextWriter()
+        guard core.moveLease(from: writer, to: own) else { throw .leaseEnded }
+        return own
     }
 
     func leaseBlocking() throws(PostgresError) -> Int {
@@ -50,7 +53,11 @@ extension PostgresCopyPort {
     }
 
     func endLease(_ number: Int) {
-        if writer == nil { core.endLease(number) }
+        if let writer {
+            _ = core.moveLease(from: number, to: writer)
+        } else {
+            core.endLease(number)
+        }
     }
 
     // MARK: Typed columns

@@ -70,10 +70,13 @@ extension ConnectionCore {
 
     /// Whatever was sent: the connection is somebody else's next.
     private func rollBack(_ lease: Int) async {
-        await Task {
-            _ = try? await finish(as: lease) { () throws(PostgresError) in
-                try beginUnnamed("ROLLBACK", as: lease, blocking: false)
-            }
+        // Neither cancellation nor the caller's deadline is to reach it.
+        await Task.detached {
+            do throws(PostgresError) {
+                _ = try await self.finish(as: lease) { () throws(PostgresError) in
+                    try self.beginUnnamed("ROLLBACK", as: lease, blocking: false)
+                }
+            } catch { self.fail(error.with(outcome: .unknown)) }
         }.value
     }
 

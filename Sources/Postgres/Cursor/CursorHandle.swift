@@ -46,7 +46,7 @@ final class CursorHandle: Sendable {
     deinit {
         guard takeEnd() else { return }
         // The task keeps the connection until the server has been told.
-        Task { [core, source, connection] in
+        Task.detached { [core, source, connection] in
             _ = await CursorHandle.end(core, source, failed: false)
             withExtendedLifetime(connection) {}
         }
@@ -128,9 +128,10 @@ final class CursorHandle: Sendable {
         throw error
     }
 
-    /// In a task of its own, which no cancellation reaches: the connection is somebody else's next.
+    /// In a task of its own, which neither cancellation nor the caller's deadline reaches: the connection is somebody else's next. If
+    /// the end cannot be sent, the connection is closed, for its transaction would become part of what comes next.
     static func end(_ core: ConnectionCore, _ source: Source, failed: Bool) async -> PostgresError? {
-        await Task { () -> PostgresError? in
+        await Task.detached { () -> PostgresError? in
             defer { source.lease.map { core.endLease($0) } }
             guard source.needsEnd(failed: failed) else { return nil }
             do throws(PostgresError) {
@@ -138,7 +139,9 @@ final class CursorHandle: Sendable {
                     try core.beginEnd(source, failed: failed, blocking: false)
                 }.error
             } catch {
-                return source.needsEnd(after: error) ? error : nil
+                guard source.needsEnd(after: error) else { return nil }
+                core.fail(error.with(outcome: .unknown))
+                return error
             }
         }.value
     }

@@ -109,7 +109,7 @@ extension ConnectionCore {
         }
         switch begun {
         case .queued(_, let flush): if flush { pump() }
-        case .noRoom: Task { await unlisten(listener.channels) }
+        case .noRoom: Task.detached { await self.unlisten(listener.channels) }
         case .reads, nil: break
         }
     }

@@ -94,6 +94,7 @@ public struct PostgresListener: AsyncSequence, Sendable {
         private var notifications: PostgresNotifications.AsyncIterator?
         private var loss: Gap?
         private var attempt = 0
+        private var listeningSince = ContinuousClock.now
 
         init(_ listener: PostgresListener) { self.listener = listener }
 
@@ -111,6 +112,8 @@ public struct PostgresListener: AsyncSequence, Sendable {
                     } catch {
                         if error.code == .cancelled { throw error }
                         loss = Gap(since: .now, cause: error)
+                        // A server that ends sessions as soon as they listen is not to be hurried.
+                        if ContinuousClock.now - listeningSince > listener.backoff.maximum { attempt = 0 }
                     }
                     notifications = nil
                 }
@@ -123,7 +126,7 @@ public struct PostgresListener: AsyncSequence, Sendable {
                     connection = nil
                     continue
                 }
-                attempt = 0
+                listeningSince = .now
                 if let gap = loss {
                     loss = nil
                     return .gap(gap)

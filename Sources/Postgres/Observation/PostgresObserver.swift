@@ -8,8 +8,8 @@
 /// }
 /// configuration.observer = SlowQueries()
 /// ```
-/// `began` and `ended` are called by the task or thread that runs the operation, never under a lock and never on the event loop's
-/// thread of their own accord; what they take, the operation takes. Without an observer none of it costs anything.
+/// `began` and `ended` are called by the task or thread that runs the operation, never under a lock; what they take,
+/// the operation takes. Without an observer none of it costs anything.
 ///
 /// Adapters are a few lines: a log line in `ended`; a counter and a timer by ``PostgresOperation/Kind``; a span that `began`
 /// starts and returns, and `ended` gets back as `context` and ends.
@@ -22,8 +22,7 @@ public protocol PostgresObserver: Sendable {
     func began(_ operation: PostgresOperation) -> (any Sendable)?
     /// An operation ended, well or not.
     func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?)
-    /// Something happened in a pool that is no operation of a caller's. Called on whatever thread it happened on, the event loop's
-    /// included: be quick.
+    /// Something happened in a pool that is no operation of a caller's. Called on a task of its own, perhaps a little later.
     func happened(_ event: PostgresPoolEvent)
 }
 

@@ -130,12 +130,15 @@ extension ConnectionCore {
     }
 
     /// The reset that went ahead of a user's first request was answered.
-    func finishReset(_ result: StatementResult) {
-        guard case .rejected(let report)? = result.failure else { return }
+    ///
+    /// - Returns: false if it failed: then the connection is closed, and nothing of what it says is believed.
+    func finishReset(_ result: StatementResult) -> Bool {
+        guard case .rejected(let report)? = result.failure else { return true }
         // What came behind it ran, or is about to, in a session of which nothing is known.
         fail(
             PostgresError(report, outcome: .unknown, sql: nil).with(
                 message: "resetting the session failed: \(report.message)", hint: "the connection is closed"))
+        return false
     }
 
     /// The caller's request stands behind a reset that waits to be sent with it; nothing else is in flight.

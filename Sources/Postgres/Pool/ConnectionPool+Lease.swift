@@ -11,8 +11,9 @@ extension ConnectionPool {
     }
 
     private func ask(_ use: PoolStateMachine.Use) -> Asked {
-        update { state, now in
-            switch state.machine.acquire(use, now: now) {
+        let deadline = PostgresScope.current?.deadline.nanoseconds ?? PoolStateMachine.never
+        return update { state, now in
+            switch state.machine.acquire(use, now: now, until: deadline) {
             case .granted(let granted):
                 guard let lease = lease(granted, state) else {
                     return .failed(.internalFailure("a slot of the pool has no connection"))
@@ -122,14 +123,18 @@ extension ConnectionPool {
         let found = lease.core.inspect()
         let needsReset =
             switch options.reset {
-            case .always: true
+            // A shared connection is in use by others while one of its users ends.
+            case .always: hadUserCode || options.sharedStatements <= 1
             case .afterLeases: hadUserCode
             case .never: false
             }
+        // Who joins others on a connection does not check it out, so no reset could ride with the first: it comes at once.
+        let resetsAtOnce = needsReset && options.sharedStatements > 1 && found.condition == .clean
+        let condition = resetsAtOnce ? .dirty : found.condition
         update { state, now in
             state.machine.release(
-                lease.id, isKept ? max(.kept, found.condition) : found.condition, resetPending: found.isResetPending,
-                needsReset: needsReset, now: now)
+                lease.id, isKept ? max(.kept, condition) : condition, resetPending: found.isResetPending,
+                needsReset: needsReset && !resetsAtOnce, now: now)
         }
         return found.condition == .broken
     }

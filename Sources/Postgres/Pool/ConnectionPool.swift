@@ -146,8 +146,10 @@ final class ConnectionPool: Sendable {
         for (continuation, grant) in work.resumed { continuation.resume(returning: grant) }
         for (entry, _) in work.closed { entry.core?.close() }
         if let observer = observation?.observer {
-            for (_, reason) in work.closed { observer.happened(.closed(reason)) }
-            for leak in work.leaks { observer.happened(.leak(leak)) }
+            let events =
+                work.closed.map { PostgresPoolEvent.closed($0.1) } + work.leaks.map { PostgresPoolEvent.leak($0) }
+            // This may be the loop's thread, on which no user's code runs.
+            if !events.isEmpty { Task.detached { for event in events { observer.happened(event) } } }
         }
         for id in work.connects { connect(id) }
         for task in work.abandoned { task.cancel() }

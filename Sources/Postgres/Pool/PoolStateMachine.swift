@@ -180,22 +180,23 @@ struct PoolStateMachine: Sendable {
 
     // MARK: Acquiring
 
-    mutating func acquire(_ use: Use, now: Time) -> Acquisition {
+    /// - Parameter deadline: the caller's own, beside `acquireTimeout`.
+    mutating func acquire(_ use: Use, now: Time, until deadline: Time = never) -> Acquisition {
         guard !isShutDown else { return .failed(.shutDown) }
         if waiters.isEmpty {
             if let slot = idle.popLast() { return .granted(take(slot, use, now)) }
             if use == .shared, let slot = sharedWithRoom() { return .granted(join(slot)) }
         }
-        return queueUp(use, now)
+        return queueUp(use, now, deadline)
     }
 
     @inline(never)
-    private mutating func queueUp(_ use: Use, _ now: Time) -> Acquisition {
+    private mutating func queueUp(_ use: Use, _ now: Time, _ own: Time) -> Acquisition {
         if open == 0, let breaker, breaker.kind != .full, now < breaker.until {
             return .failed(.cannotConnect(breaker.error))
         }
         guard waiters.count < limits.maximumWaiters else { return .failed(.tooManyWaiters) }
-        let deadline = after(now, limits.acquireTimeout)
+        let deadline = min(own, after(now, limits.acquireTimeout))
         let id = waiters.append(use, since: now, deadline: deadline)
         wake(by: deadline)
         startConnects(now)

@@ -8,7 +8,7 @@ extension PostgresClient {
             /// Before the first use after a connection was handed to the code of `withConnection` or of a transaction. The client's
             /// own single statements are taken not to change the session.
             case afterLeases
-            /// Before each use.
+            /// Before each use; with ``Options/sharedStatements``, as `afterLeases`.
             case always
             /// Never: for applications that leave nothing behind, and for poolers that reset sessions themselves.
             case never

@@ -85,8 +85,9 @@ extension PostgresConnection {
         do {
             try await execute(key.sessionLock(shared: shared))
         } catch {
-            if error.code == .cancelled, error.outcome == .unknown {
-                Task { [core] in await core.unlock(key, shared: shared) }
+            // It may be granted yet, when nobody waits for it any more.
+            if error.outcome == .unknown || error.outcome == .succeeded {
+                Task.detached { [core] in await core.unlock(key, shared: shared) }
             }
             throw error
         }
@@ -108,7 +109,12 @@ extension PostgresBlockingConnection {
     public func withAdvisoryLock<Success>(
         _ key: PostgresAdvisoryLockKey, shared: Bool = false, _ body: () throws -> Success
     ) throws -> Success {
-        try execute(key.sessionLock(shared: shared))
+        do {
+            try execute(key.sessionLock(shared: shared))
+        } catch {
+            if error.outcome == .unknown || error.outcome == .succeeded { core.unlockBlocking(key, shared: shared) }
+            throw error
+        }
         defer { core.unlockBlocking(key, shared: shared) }
         return try body()
     }
