@@ -335,6 +335,33 @@ struct CopyRowsTests {
         }
     }
 
+    /// An array is read where it lies, any other sequence in small batches; both count rows from the beginning.
+    @Test(arguments: [0, 63, 64, 150, 4999])
+    func anErrorTellsTheRowOfASequence(place: Int) async throws {
+        let db = try await connect()
+        try await table("n int4, s text, x float8", on: db)
+        var rows = (0..<5000).map { (Int32($0), String(repeating: "s", count: $0 % 40), Double($0)) }
+        let columns = ["n", "s", "x"]
+        let copied = try await db.copy(into: "t", columns: columns, rows: rows)
+        #expect(copied == rows.count)
+        let copiedLazily = try await db.copy(into: "t", columns: columns, rows: rows.lazy.map { $0 })
+        #expect(copiedLazily == rows.count)
+        let same = try await db.query("SELECT count(*) FROM t WHERE s = repeat('s', n % 40) AND x = n", as: Int.self)
+        #expect(try same.one() == 2 * rows.count)
+
+        rows[place].1 = "a\0b"
+        let ofArray = await #expect(throws: PostgresError.self) {
+            try await db.copy(into: "t", columns: columns, rows: rows)
+        }
+        let ofSequence = await #expect(throws: PostgresError.self) {
+            try await db.copy(into: "t", columns: columns, rows: rows.lazy.map { $0 })
+        }
+        for error in [ofArray, ofSequence] {
+            #expect(error?.code == .invalidArgument)
+            #expect(error?.message.hasPrefix("row \(place): ") == true)
+        }
+    }
+
     @Test func rowsOfADeclaredTable() async throws {
         let db = try await connect()
         try await db.script(
