@@ -33,7 +33,7 @@ public struct PostgresRowStream<Row>: AsyncSequence, Sendable {
             self.decode = decode
         }
 
-        // Inlined, so that a row costs no change of executors and back.
+        // Inlined, so that decoding is specialized where the type of a row is known.
         @inlinable @inline(__always)
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
