@@ -72,7 +72,8 @@ struct FaultSession: Sendable, CustomTestStringConvertible {
     private static let copyIn: Run = { db, key in
         let claim = await claim(key..<(key + 20)) {
             let rows = (key..<(key + 20)).map { ($0, Int64(3)) }
-            #expect(try await db.copy(into: "faults", columns: ["key", "n"], rows: rows) == 20)
+            let copied = try await db.copy(into: "faults", columns: ["key", "n"], rows: rows)
+            #expect(copied == 20)
         }
         return [claim]
     }
@@ -102,7 +103,8 @@ struct FaultSession: Sendable, CustomTestStringConvertible {
             let notifications = try await db.listen(to: "faults_\(key)")
             try await db.notify("faults_\(key)", payload: "here")
             var iterator = notifications.makeAsyncIterator()
-            #expect(try await iterator.next()?.payload == "here")
+            let payload = try await iterator.next()?.payload
+            #expect(payload == "here")
         }
         return [claim]
     }
