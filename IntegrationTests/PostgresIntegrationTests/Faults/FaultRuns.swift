@@ -229,7 +229,9 @@ struct FaultRuns: Sendable {
         let isExpected =
             switch run.faults.cut?.ending {
             case .stall: error.code == .connectionClosed
-            case .close, .halfClose, .reset: error.code == .connectionLost
+            case .close, .halfClose, .reset:
+                error.code == .connectionLost
+                    || (session.copiesIn && error.code == .protocolViolation && run.faults.cut?.ending == .halfClose)
             case nil: false
             }
         if !isExpected { Issue.record("\(error): \(describe(run))") }
