@@ -61,7 +61,8 @@ public struct PostgresConfiguration: Sendable, Hashable {
     public var tcpUserTimeout: Duration?
     /// How long a statement may take, from the moment its task begins to wait; of a stream or a pipeline, each wait for the server.
     /// nil, the default, waits without bound. See ``withPostgresTimeout(_:_:)``, which bounds a whole piece of work, for what happens
-    /// at the deadline. The server's own `statement_timeout`, among `parameters`, holds beside it.
+    /// at the deadline. COPY, COMMIT, ROLLBACK and pipelines that are a transaction of their own have no deadline. The server's own
+    /// `statement_timeout`, among `parameters`, holds beside it.
     public var queryTimeout: Duration?
     /// How long a statement that is being cancelled may take to end; then the connection is closed.
     public var cancelTimeout: Duration

@@ -23,6 +23,8 @@ struct PostgresScope: Sendable {
 /// - A statement with others in flight on its connection runs to its end, and its result is thrown away: a request to cancel could
 ///   stop one of the others. The outcome is `unknown`, at once.
 ///
+/// COPY, COMMIT, ROLLBACK and pipelines that are a transaction of their own are not bounded.
+///
 /// Work between the waits is not interrupted, and a reply that comes without a suspension is never late. Inside another timeout the
 /// earlier deadline holds.
 @discardableResult
@@ -41,15 +43,6 @@ public func withPostgresCancellation<Result, Failure: Error>(
 ) async throws(Failure) -> Result {
     var scope = PostgresScope.current ?? PostgresScope()
     scope.cancellation = cancellation
-    return try await within(scope, body)
-}
-
-/// For what has to be done though time is up, such as a ROLLBACK: only the configuration's own timeout holds.
-func withoutPostgresTimeout<Result, Failure: Error>(
-    _ body: () async throws(Failure) -> Result
-) async throws(Failure) -> Result {
-    guard var scope = PostgresScope.current, !scope.deadline.isNever else { return try await body() }
-    scope.deadline = .never
     return try await within(scope, body)
 }
 
