@@ -57,7 +57,7 @@ struct CancellationTests {
         var cancelled = 0
         for round in 0..<40 {
             let plans = (0..<25).map { index in
-                (token: round * 1000 + index, delay: random.next() % 400, cancel: random.next() % 3 == 0)
+                (token: round * 1000 + index, delay: Int(random.next() % 800) - 400, cancel: random.next() % 3 == 0)
             }
             try await withThrowingTaskGroup(of: Bool.self) { group in
                 for plan in plans {
@@ -69,7 +69,8 @@ struct CancellationTests {
                             ).one()
                         }
                         if plan.cancel {
-                            try await Task.sleep(for: .microseconds(Int(plan.delay)))
+                            // Half of them at once: on a fast machine the others may all come too late.
+                            if plan.delay > 0 { try await Task.sleep(for: .microseconds(plan.delay)) }
                             task.cancel()
                         }
                         do {
