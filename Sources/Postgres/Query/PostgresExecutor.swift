@@ -1,4 +1,4 @@
-/// What can run a query: a connection, and later a transaction and a pool.
+/// What can run a query: a connection, a transaction or a pool.
 public protocol PostgresExecutor: Sendable {
     /// Runs a statement and buffers its rows.
     ///
