@@ -36,7 +36,13 @@ extension PostgresTransaction {
             Retry(attempts: max(1, attempts), base: base, cap: cap)
         }
 
-        /// A random pause (full jitter) before the attempt of that number, which is 2 or more.
+        /// A random pause (full jitter) before the attempt of that number, which is 2 or more; for a retry of your own.
+        public func pause(beforeAttempt attempt: Int) -> Duration {
+            var generator = SystemRandomNumberGenerator()
+            return pause(beforeAttempt: attempt, using: &generator)
+        }
+
+        /// The same, from a source of randomness that a test can repeat.
         func pause(beforeAttempt attempt: Int, using generator: inout some RandomNumberGenerator) -> Duration {
             let doublings = min(max(attempt &- 2, 0), 30)
             let (bound, overflows) = base.clampedNanoseconds.multipliedReportingOverflow(by: 1 << UInt64(doublings))
@@ -51,8 +57,7 @@ extension PostgresTransaction {
                 error.code == .serializationFailure || error.code == .deadlockDetected, flow.end == .rolledBack,
                 flow.core.state.withLock({ $0.closed }) == nil
             else { return nil }
-            var generator = SystemRandomNumberGenerator()
-            return pause(beforeAttempt: attempt + 1, using: &generator)
+            return pause(beforeAttempt: attempt + 1)
         }
     }
 }

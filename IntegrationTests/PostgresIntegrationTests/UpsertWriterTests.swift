@@ -1,0 +1,162 @@
+import Postgres
+import PostgresTesting
+import PostgresUpsert
+import TestTurns
+import Testing
+
+private struct Hit: PostgresTable {
+    var key: String
+    var n: Int
+
+    static let table = Table<Self>("writer_hits") {
+        Column("key", \.key, .primaryKey)
+        Column("n", \.n)
+    }
+
+    static let bump = upsert.set(\.n) { $0.existing.n + $0.excluded.n }
+}
+
+/// Many tasks, few commits, and nothing lost.
+@Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+struct UpsertWriterIntegrationTests {
+    private func prepare(_ db: some PostgresExecutor) async throws {
+        try await db.execute("DROP TABLE IF EXISTS writer_hits")
+        try await db.execute("CREATE TABLE writer_hits (key text PRIMARY KEY, n int8 NOT NULL CHECK (n >= 0))")
+    }
+
+    private func client(_ maximum: Int = 4) async throws -> PostgresClient {
+        let server = try await PostgresEphemeralServer.shared()
+        var options = PostgresClient.Options()
+        options.maximumConnections = maximum
+        return PostgresClient(try PostgresConfiguration(url: server.connectionURL(over: .unixSocket)), pool: options)
+    }
+
+    @Test func U44_sixtyFourTasksOnFiveKeysCountExactly() async throws {
+        let db = try await client()
+        try await prepare(db)
+        let writer = UpsertWriter(db, Hit.bump)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for task in 0..<64 {
+                group.addTask {
+                    for step in 0..<25 { try await writer.upsert(Hit(key: "k\((task + step) % 5)", n: 1)) }
+                }
+            }
+            try await group.waitForAll()
+        }
+        let (keys, sum) = try await db.query("SELECT count(*), sum(n)::int8 FROM writer_hits", as: (Int, Int).self)
+            .one()
+        #expect(keys == 5)
+        #expect(sum == 1600)
+        #expect(writer.statistics.rows == 1600)
+        #expect(writer.statistics.failedRows == 0)
+        #expect(writer.statistics.waiting == 0)
+        await db.shutdown()
+    }
+
+    @Test func U44_eachCallerLearnsWhatBecameOfItsOwnRow() async throws {
+        let db = try await connect()
+        defer { db.close() }
+        try await prepare(db)
+        let writer = UpsertWriter(db, Hit.bump.outcomes().returning(\.n))
+        try await withThrowingTaskGroup(of: (Int, UpsertedRow<Int>).self) { group in
+            for number in 0..<100 {
+                group.addTask { (number, try await writer.upsert(Hit(key: "own\(number % 50)", n: 1))) }
+            }
+            var inserted: [Int: Int] = [:]
+            for try await (number, row) in group {
+                if row.outcome == .inserted {
+                    inserted[number % 50, default: 0] += 1
+                    #expect(row.returned == 1)
+                } else {
+                    #expect(row.outcome == .updated)
+                    #expect(row.returned == 2)
+                }
+            }
+            #expect(inserted.count == 50)
+            #expect(inserted.values.allSatisfy { $0 == 1 })
+        }
+    }
+
+    @Test func U44_aRowThatTheServerRefusesFailsItsCallerOnly() async throws {
+        let db = try await client()
+        try await prepare(db)
+        let writer = UpsertWriter(db, Hit.upsert)
+        let failures = await withTaskGroup(of: PostgresError?.self) { group -> [PostgresError] in
+            for number in 0..<200 {
+                group.addTask {
+                    do throws(PostgresError) {
+                        try await writer.upsert(Hit(key: "p\(number)", n: number == 77 ? -1 : number))
+                        return nil
+                    } catch {
+                        return error
+                    }
+                }
+            }
+            var failures: [PostgresError] = []
+            for await error in group { if let error { failures.append(error) } }
+            return failures
+        }
+        #expect(failures.map(\.code) == [.checkViolation])
+        #expect(failures.first?.constraint == "writer_hits_n_check")
+        let count = try await db.query("SELECT count(*) FROM writer_hits", as: Int.self).one()
+        #expect(count == 199)
+        await db.shutdown()
+    }
+
+    @Test func U43_aLongSequenceIsWritten() async throws {
+        let db = try await client()
+        try await prepare(db)
+        let writer = UpsertWriter(db, Hit.bump, options: .init(maximumRows: 500, maximumWaiting: 2000))
+        let rows = AsyncStream<Hit> { continuation in
+            for number in 0..<20_000 { continuation.yield(Hit(key: "s\(number % 15_000)", n: 1)) }
+            continuation.finish()
+        }
+        let written = try await writer.upsert(contentsOf: rows)
+        #expect(written == 20_000)
+        let (keys, sum) = try await db.query("SELECT count(*), sum(n)::int8 FROM writer_hits", as: (Int, Int).self)
+            .one()
+        #expect(keys == 15_000)
+        #expect(sum == 20_000)
+        #expect(writer.statistics.rowsPerFlight.maximum <= 500)
+        await db.shutdown()
+    }
+
+    @Test func U44_whenTheServerDiesEveryCallerIsTold() async throws {
+        let db = try await connect()
+        try await prepare(db)
+        let blocker = try await connect()
+        defer { blocker.close() }
+        let writer = UpsertWriter(db, Hit.bump)
+        try await writer.upsert(Hit(key: "held", n: 1))
+        let pid = try await db.query("SELECT pg_backend_pid()", as: Int32.self).one()
+        let errors = try await blocker.transaction { tx in
+            // The flight waits for this lock until its backend is ended.
+            try await tx.execute("UPDATE writer_hits SET n = n + 1 WHERE key = 'held'")
+            return try await withThrowingTaskGroup(of: PostgresError?.self) { group in
+                for number in 0..<10 {
+                    group.addTask {
+                        do throws(PostgresError) {
+                            try await writer.upsert(Hit(key: number == 0 ? "held" : "h\(number)", n: 1))
+                            return nil
+                        } catch {
+                            return error
+                        }
+                    }
+                }
+                try await eventually("no flight waits for the lock") {
+                    try await tx.query(
+                        "SELECT count(*) FROM pg_locks WHERE pid = \(pid) AND NOT granted", as: Int.self
+                    ).one() > 0
+                }
+                try await tx.execute("SELECT pg_terminate_backend(\(pid))")
+                var errors: [PostgresError] = []
+                for try await error in group { if let error { errors.append(error) } }
+                return errors
+            }
+        }
+        #expect(!errors.isEmpty)
+        #expect(errors.allSatisfy { $0.outcome != .succeeded })
+        #expect(writer.statistics.waiting == 0)
+        #expect(writer.statistics.flying == 0)
+    }
+}

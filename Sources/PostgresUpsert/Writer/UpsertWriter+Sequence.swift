@@ -1,0 +1,100 @@
+public import Postgres
+import Synchronization
+
+extension UpsertWriter {
+    /// Upserts the rows of a sequence, as they come. It is read no further while `maximumWaiting` of its rows wait or fly.
+    ///
+    /// Its rows join flights with those of other callers. When it fails, or the task is cancelled, the rows that were read before
+    /// are still written.
+    ///
+    /// - Parameter onFailure: called for each row that failed, in the order in which they failed; what it throws ends the reading.
+    ///   Without it the first failure ends the reading, and is thrown.
+    /// - Returns: how many rows were read and did not fail.
+    @discardableResult
+    public func upsert<Rows: AsyncSequence>(
+        contentsOf rows: Rows,
+        onFailure: (Row, PostgresError) throws -> Void = { _, error in throw error }
+    ) async throws -> Int where Rows.Element == Row {
+        let sink = Sink<Row>(limit: max(1, options.maximumWaiting))
+        do {
+            for try await row in rows {
+                await sink.waitForRoom()
+                for (row, error) in sink.takeFailures() { try onFailure(row, error) }
+                if Task.isCancelled { break }
+                sink.add()
+                add(row, state.withLock { $0.queue.number() }) { result in
+                    switch result {
+                    case .success: sink.land(nil)
+                    case .failure(let error): sink.land((row, error))
+                    }
+                }
+            }
+        } catch {
+            await sink.waitForEnd()
+            throw error
+        }
+        await sink.waitForEnd()
+        for (row, error) in sink.takeFailures() { try onFailure(row, error) }
+        if Task.isCancelled {
+            throw PostgresError(
+                code: .cancelled,
+                message: "the task was cancelled; \(sink.written) rows of the sequence were written before",
+                outcome: .unknown)
+        }
+        return sink.written
+    }
+}
+
+/// What is on its way of one sequence.
+private final class Sink<Row: Sendable>: Sendable {
+    private struct State {
+        var outstanding = 0
+        var written = 0
+        var failures: [(Row, PostgresError)] = []
+        /// The producer, and the number outstanding at which it goes on.
+        var waiter: (CheckedContinuation<Void, Never>, below: Int)?
+    }
+
+    private let limit: Int
+    private let state = Mutex(State())
+
+    init(limit: Int) { self.limit = limit }
+
+    var written: Int { state.withLock { $0.written } }
+
+    func add() { state.withLock { $0.outstanding &+= 1 } }
+
+    func land(_ failure: (Row, PostgresError)?) {
+        let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
+            state.outstanding &-= 1
+            if let failure { state.failures.append(failure) } else { state.written &+= 1 }
+            guard let (waiter, below) = state.waiter, state.outstanding < below else { return nil }
+            state.waiter = nil
+            return waiter
+        }
+        waiter?.resume()
+    }
+
+    func takeFailures() -> [(Row, PostgresError)] {
+        state.withLock { state in
+            defer { state.failures = [] }
+            return state.failures
+        }
+    }
+
+    func waitForRoom() async { await wait(below: limit) }
+
+    /// Rows that were handed in are written in any case, so a cancelled task waits, too: for one flight, or two.
+    func waitForEnd() async { await wait(below: 1) }
+
+    private func wait(below: Int) async {
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let isThere = state.withLock { state in
+                if state.outstanding < below { return true }
+                state.waiter = (continuation, below)
+                return false
+            }
+            if isThere { continuation.resume() }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+public import Postgres
+import Synchronization
+
+/// Gathers the upserts of any number of tasks into few statements.
+///
+/// ```swift
+/// let writer = UpsertWriter(client, PageStats.bump)
+/// ...
+/// try await writer.upsert(PageStats(path: "/", hits: 1))     // in each of a thousand tasks
+/// ```
+/// A row joins the flight that is forming. The flight leaves when the one before it has returned, as one statement, sorted by key:
+/// there is no timer, and a writer that is alone waits for nobody. So a hot key costs one commit a flight, not one a row.
+///
+/// Each caller gets its own result, when the flight has committed. A row that the server refuses (a check, a type, a trigger) fails
+/// its own caller only: the flight is split until the row is found. Deadlocks and serialization failures are run again.
+///
+/// Two rows of one key in a flight: what the upsert says about them holds. If it says nothing, the second goes with the next
+/// flight, so that the result is that of single statements, in the order in which they came.
+///
+/// A flight is a transaction of its own, so there is no writer on a `PostgresTransaction`.
+///
+/// SQL: that of the upsert, for one row or for many.
+public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable {
+    typealias Queue = FlightQueue<Row, Output>
+    typealias Entry = Queue.Entry
+
+    struct State: Sendable {
+        var queue = Queue()
+        var isShutDown = false
+        var statistics = UpsertWriterStatistics()
+    }
+
+    let options: UpsertWriterOptions
+    let table: String
+    /// Runs rows as one statement; nil when nothing was asked about them.
+    let run: @Sendable ([Row]) async throws(PostgresError) -> [Output]?
+    let state = Mutex(State())
+
+    /// A writer over a pool: each flight takes a connection.
+    public convenience init(
+        _ client: PostgresClient, _ upsert: Upsert<Row, Output>, options: UpsertWriterOptions = .init()
+    ) {
+        self.init(over: client, upsert, options)
+    }
+
+    /// A writer over a connection, which others may use at the same time.
+    public convenience init(
+        _ connection: PostgresConnection, _ upsert: Upsert<Row, Output>, options: UpsertWriterOptions = .init()
+    ) {
+        self.init(over: connection, upsert, options)
+    }
+
+    private convenience init(
+        over executor: some PostgresExecutor, _ upsert: Upsert<Row, Output>, _ options: UpsertWriterOptions
+    ) {
+        self.init(table: Row.table.name, options: options) { (rows) async throws(PostgresError) in
+            guard rows.count != 1 else { return Array(try await executor.upsert(upsert(rows[0]))) }
+            return Array(try await executor.upsert(upsert.rows(rows)))
+        }
+    }
+
+    /// A writer over a pool that asks nothing about its rows.
+    public convenience init(
+        _ client: PostgresClient, _ upsert: Upsert<Row, Output>, options: UpsertWriterOptions = .init()
+    ) where Output == Never {
+        self.init(counting: client, upsert, options)
+    }
+
+    /// A writer over a connection that asks nothing about its rows.
+    public convenience init(
+        _ connection: PostgresConnection, _ upsert: Upsert<Row, Output>, options: UpsertWriterOptions = .init()
+    ) where Output == Never {
+        self.init(counting: connection, upsert, options)
+    }
+
+    private convenience init(
+        counting executor: some PostgresExecutor, _ upsert: Upsert<Row, Never>, _ options: UpsertWriterOptions
+    ) where Output == Never {
+        self.init(table: Row.table.name, options: options) { (rows) async throws(PostgresError) in
+            if rows.count == 1 {
+                try await executor.upsert(upsert(rows[0]))
+            } else {
+                try await executor.upsert(upsert.rows(rows))
+            }
+            return nil
+        }
+    }
+
+    /// Over anything that runs rows; for tests.
+    init(
+        table: String, options: UpsertWriterOptions = .init(),
+        run: @escaping @Sendable ([Row]) async throws(PostgresError) -> [Output]?
+    ) {
+        self.table = table
+        self.options = options
+        self.run = run
+    }
+
+    /// Upserts a row with the next flight, and tells what became of it.
+    ///
+    /// - Throws: the row's own error; that of the flight when it was not about a row; `cancelled`, at once, when the task is
+    ///   cancelled: `.notSent` before its flight has left, `.unknown` after; `writerShutDown`.
+    @discardableResult
+    public func upsert(_ row: Row) async throws(PostgresError) -> Output {
+        guard let output = try await handIn(row) else { throw noOutput }
+        return output
+    }
+
+    /// Waits until every row that was handed in before has landed, well or badly. A cancelled task waits no longer.
+    public func flush() async {
+        let number = state.withLock { $0.queue.number() }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+                let needsPilot = state.withLock { $0.queue.mark(number) { continuation.resume() } }
+                if needsPilot { start() }
+                // The cancellation may have come before there was a mark to take away.
+                if Task.isCancelled { leaveMark(number) }
+            }
+        } onCancel: {
+            leaveMark(number)
+        }
+    }
+
+    private func leaveMark(_ number: Int) { state.withLock { $0.queue.leaveMark(number) }?() }
+
+    /// Takes no further rows (`writerShutDown`), and waits until those handed in have landed. The connection or the pool stays open.
+    public func shutdown() async {
+        state.withLock { $0.isShutDown = true }
+        await flush()
+    }
+
+    /// What it has done so far.
+    public var statistics: UpsertWriterStatistics {
+        state.withLock { state in
+            var statistics = state.statistics
+            statistics.waiting = state.queue.waiting
+            statistics.flying = state.queue.flying
+            return statistics
+        }
+    }
+}
+
+extension UpsertWriter where Output == Never {
+    /// Upserts a row with the next flight; returns when that has committed.
+    ///
+    /// - Throws: the row's own error; that of the flight when it was not about a row; `cancelled`, at once, when the task is
+    ///   cancelled: `.notSent` before its flight has left, `.unknown` after; `writerShutDown`.
+    public func upsert(_ row: Row) async throws(PostgresError) { _ = try await handIn(row) }
+}
+
+extension UpsertWriter {
+    private func handIn(_ row: Row) async throws(PostgresError) -> Output? {
+        let number = state.withLock { $0.queue.number() }
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation {
+                (continuation: CheckedContinuation<Result<Output?, PostgresError>, Never>) in
+                add(row, number) { continuation.resume(returning: $0) }
+                // The cancellation may have come before there was anybody to take away.
+                if Task.isCancelled { leave(number) }
+            }
+        } onCancel: {
+            leave(number)
+        }
+        return try result.get()
+    }
+
+    /// Puts a row into the queue; `land` is called once.
+    func add(_ row: Row, _ number: Int, land: @escaping Queue.Landing) {
+        let entry = Entry(number: number, row: row, since: .now)
+        let needsPilot = state.withLock { state -> Bool? in
+            if state.isShutDown { return nil }
+            state.statistics.rows &+= 1
+            return state.queue.add(entry, land: land)
+        }
+        guard let needsPilot else { return land(.failure(shutDown)) }
+        if needsPilot { start() }
+    }
+
+    private func leave(_ number: Int) {
+        guard let (land, isFlying) = state.withLock({ $0.queue.leave(number) }) else { return }
+        land(.failure(.writerCancelled(isFlying ? .unknown : .notSent)))
+    }
+
+    private var shutDown: PostgresError {
+        PostgresError(
+            code: .writerShutDown, message: "the writer of table \"\(table)\" was shut down",
+            hint: "shutdown() is for the end of the program; flush() waits and goes on")
+    }
+
+    private var noOutput: PostgresError {
+        PostgresError(
+            code: .rowCount, message: "table \"\(table)\": nothing is known of the row: the server returned none",
+            outcome: .succeeded)
+    }
+}
+
+extension PostgresError {
+    static func writerCancelled(_ outcome: Outcome) -> PostgresError {
+        PostgresError(
+            code: .cancelled, message: "the task was cancelled while its row waited for a writer", outcome: outcome)
+    }
+}
+
+extension PostgresError.Code {
+    /// The writer takes no rows any more. Nothing was sent.
+    public static let writerShutDown = Self("client.writerShutDown")
+}

@@ -1,0 +1,360 @@
+import Postgres
+import Synchronization
+import Testing
+
+@testable import PostgresUpsert
+
+/// A server made of closures: it notes each statement, and answers when it is let.
+private final class Runway: Sendable {
+    private struct State {
+        var statements: [[PageStats]] = []
+        var isClosed = false
+        var waiters: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state = Mutex(State())
+    private let answer: @Sendable ([PageStats], Int) throws(PostgresError) -> Void
+
+    /// - Parameter answer: gets the rows, and the number of the statement from 1.
+    init(_ answer: @escaping @Sendable ([PageStats], Int) throws(PostgresError) -> Void = { _, _ in }) {
+        self.answer = answer
+    }
+
+    var statements: [[PageStats]] { state.withLock { $0.statements } }
+    var paths: [[String]] { statements.map { $0.map(\.path) } }
+
+    /// Statements are not answered until `open()`.
+    func close() { state.withLock { $0.isClosed = true } }
+
+    func open() {
+        let waiters = state.withLock { state in
+            state.isClosed = false
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    func run(_ rows: [PageStats]) async throws(PostgresError) -> [Int]? {
+        let number = state.withLock { state in
+            state.statements.append(rows)
+            return state.statements.count
+        }
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let isOpen = state.withLock { state in
+                if state.isClosed { state.waiters.append(continuation) }
+                return !state.isClosed
+            }
+            if isOpen { continuation.resume() }
+        }
+        let paths = rows.map(\.path)
+        let groups = Dictionary(grouping: paths.indices) { paths[$0] }.values.filter { $0.count > 1 }
+        guard groups.isEmpty else {
+            throw PostgresError(
+                code: .duplicateKeys, message: "equal keys", underlying: UpsertDuplicateKeys(groups: Array(groups)))
+        }
+        try answer(rows, number)
+        return rows.map(\.hits)
+    }
+
+    func writer(_ options: UpsertWriterOptions = .init()) -> UpsertWriter<PageStats, Int> {
+        UpsertWriter(table: "page_stats", options: options) { (rows) async throws(PostgresError) in
+            try await self.run(rows)
+        }
+    }
+}
+
+/// Lets others run until it is so; a test that waits in vain runs into its time limit.
+private func until(_ condition: () -> Bool) async { while !condition() { await Task.yield() } }
+
+private func rejected(_ code: PostgresError.Code) -> PostgresError {
+    PostgresError(code: code, message: "no", outcome: .rejected)
+}
+
+private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path: path, hits: hits) }
+
+@Suite(.timeLimit(.minutes(1))) struct UpsertWriterTests {
+    /// One row in the air, and these behind it, handed in one after another.
+    private func gather(
+        _ writer: UpsertWriter<PageStats, Int>, _ runway: Runway, _ rows: [PageStats]
+    ) async -> [Task<Int, any Error>] {
+        runway.close()
+        var tasks = [Task { try await writer.upsert(row("first", 0)) }]
+        await until { runway.statements.count == 1 }
+        for (index, row) in rows.enumerated() {
+            tasks.append(Task { try await writer.upsert(row) })
+            await until { writer.statistics.waiting == index + 1 }
+        }
+        return tasks
+    }
+
+    @Test func U44_whoIsAloneWaitsForNobody() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        for hits in 1...3 {
+            let output = try await writer.upsert(row("/", hits))
+            #expect(output == hits)
+        }
+        #expect(runway.paths == [["/"], ["/"], ["/"]])
+        #expect(writer.statistics.flights == 3)
+        #expect(writer.statistics.wait.count == 3)
+    }
+
+    @Test func U44_rowsJoinTheFlightThatForms() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, (1...5).map { row("p\($0)", $0) })
+        runway.open()
+        for (number, task) in tasks.enumerated() {
+            let output = try await task.value
+            #expect(output == number)
+        }
+        #expect(runway.paths == [["first"], ["p1", "p2", "p3", "p4", "p5"]])
+        #expect(writer.statistics.rowsPerFlight.maximum == 5)
+        #expect(writer.statistics.rows == 6)
+    }
+
+    @Test func U44_aFlightTakesNoMoreThanItMay() async throws {
+        let runway = Runway()
+        let writer = runway.writer(.init(maximumRows: 2))
+        let tasks = await gather(writer, runway, (1...5).map { row("p\($0)") })
+        runway.open()
+        for task in tasks { _ = try await task.value }
+        #expect(runway.paths == [["first"], ["p1", "p2"], ["p3", "p4"], ["p5"]])
+    }
+
+    @Test func U44_equalKeysFlyOneAfterAnother() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [row("a", 1), row("b", 2), row("a", 3), row("a", 4), row("c", 5)])
+        runway.open()
+        for task in tasks { _ = try await task.value }
+        // Those with equal keys were found on this side: they were sent to nobody.
+        let sent = runway.statements.filter { Set($0.map(\.path)).count == $0.count }
+        let hits = sent.map { $0.map(\.hits) }
+        #expect(hits == [[0], [1, 2, 5], [3], [4]])
+        #expect(writer.statistics.postponedRows == 3)
+    }
+
+    @Test func U44_aBadRowFailsItsOwnCallerOnly() async throws {
+        let runway = Runway { (rows, _) throws(PostgresError) in
+            if rows.contains(where: { $0.hits < 0 }) { throw rejected(.checkViolation) }
+        }
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, (1...64).map { row("p\($0)", $0 == 37 ? -1 : $0) })
+        runway.open()
+        for (number, task) in tasks.enumerated() {
+            let result = await task.result
+            if number == 37 {
+                #expect(throws: PostgresError.self) { try result.get() }
+                guard case .failure(let error as PostgresError) = result else { continue }
+                #expect(error.code == .checkViolation)
+            } else {
+                #expect(try result.get() == number)
+            }
+        }
+        // The whole, and two halves at each of six levels.
+        #expect(runway.statements.count == 14)
+        #expect(writer.statistics.failedRows == 1)
+        #expect(writer.statistics.splits == 6)
+    }
+
+    @Test func U44_aRowThatCannotBeEncodedIsFoundToo() async throws {
+        let runway = Runway { (rows, _) throws(PostgresError) in
+            if rows.contains(where: { $0.path.contains("\0") }) {
+                throw PostgresError(code: .invalidArgument, message: "NUL")
+            }
+        }
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [row("a"), row("b\0"), row("c")])
+        runway.open()
+        for (number, task) in tasks.enumerated() {
+            let result = await task.result
+            let output = try? result.get()
+            #expect(output == [0, 1, nil, 1][number])
+        }
+    }
+
+    @Test func U44_anErrorOfTheTableIsEverybodysAtOnce() async throws {
+        let runway = Runway { (rows, _) throws(PostgresError) in
+            if rows.count > 1 { throw rejected(.undefinedTable) }
+        }
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, (1...9).map { row("p\($0)") })
+        runway.open()
+        for task in tasks.dropFirst() {
+            await #expect(throws: PostgresError.self) { try await task.value }
+        }
+        #expect(runway.statements.count == 2)
+        #expect(writer.statistics.failedRows == 9)
+        // And the writer goes on.
+        let output = try await writer.upsert(row("next", 7))
+        #expect(output == 7)
+    }
+
+    @Test func U44_aDeadlockIsRunAgain() async throws {
+        let runway = Runway { (_, number) throws(PostgresError) in
+            if number == 2 { throw rejected(.deadlockDetected) }
+            if number == 3 { throw rejected(.serializationFailure) }
+        }
+        let writer = runway.writer(.init(retry: .upTo(3, base: .nanoseconds(1), cap: .nanoseconds(1))))
+        let tasks = await gather(writer, runway, [row("a"), row("b")])
+        runway.open()
+        for task in tasks { _ = try await task.value }
+        #expect(runway.paths == [["first"], ["a", "b"], ["a", "b"], ["a", "b"]])
+        #expect(writer.statistics.retries == 2)
+    }
+
+    @Test func U44_whoseOutcomeIsUnknownIsNotRunAgain() async throws {
+        let runway = Runway { (_, number) throws(PostgresError) in
+            if number == 2 { throw PostgresError(code: .deadlockDetected, message: "cut", outcome: .unknown) }
+        }
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [row("a"), row("b")])
+        runway.open()
+        for task in tasks.dropFirst() {
+            let result = await task.result
+            guard case .failure(let error as PostgresError) = result else {
+                Issue.record("no error")
+                continue
+            }
+            #expect(error.outcome == .unknown)
+        }
+        #expect(runway.statements.count == 2)
+    }
+
+    @Test func U44_whoIsCancelledBeforeItsFlightIsNotSent() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [row("a"), row("b")])
+        tasks[0].cancel()
+        tasks[1].cancel()
+        for (task, outcome) in zip(tasks, [PostgresError.Outcome.unknown, .notSent]) {
+            // Before the runway opens: nobody waits for the flight.
+            let result = await task.result
+            guard case .failure(let error as PostgresError) = result else {
+                Issue.record("no error")
+                continue
+            }
+            #expect(error.code == .cancelled)
+            #expect(error.outcome == outcome)
+        }
+        #expect(writer.statistics.waiting == 1)
+        runway.open()
+        _ = try await tasks[2].value
+        #expect(runway.paths == [["first"], ["b"]])
+    }
+
+    @Test func U44_whoIsCancelledAlreadyHandsNothingIn() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [])
+        let late = Task {
+            withUnsafeCurrentTask { $0?.cancel() }
+            return try await writer.upsert(row("late"))
+        }
+        await #expect(throws: PostgresError.self) { try await late.value }
+        runway.open()
+        _ = try await tasks[0].value
+        await writer.flush()
+        #expect(runway.paths == [["first"]])
+    }
+
+    @Test func U44_flushWaitsForWhatCameBefore() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [row("a")])
+        let flushed = Task {
+            await writer.flush()
+            return runway.statements.count
+        }
+        let shutDown = Task { await writer.shutdown() }
+        await until { writer.state.withLock { $0.isShutDown } }
+        await #expect(throws: PostgresError.self) { try await writer.upsert(row("late")) }
+        runway.open()
+        for task in tasks { _ = try await task.value }
+        let statements = await flushed.value
+        #expect(statements == 2)
+        await shutDown.value
+        do {
+            try await writer.upsert(row("later"))
+            Issue.record("it was taken")
+        } catch {
+            #expect(error.code == .writerShutDown)
+            #expect(error.outcome == .notSent)
+        }
+        // Of an idle writer, too.
+        await writer.flush()
+    }
+
+    @Test func U44_aCancelledFlushWaitsNoLonger() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [])
+        let flushed = Task { await writer.flush() }
+        flushed.cancel()
+        await flushed.value
+        runway.open()
+        _ = try await tasks[0].value
+        await writer.flush()
+    }
+
+    @Test func U43_aSequenceIsReadNoFurtherThanItMay() async throws {
+        let runway = Runway()
+        let writer = runway.writer(.init(maximumRows: 2, maximumWaiting: 4))
+        runway.close()
+        let read = Mutex(0)
+        let rows = AsyncStream<PageStats>(unfolding: {
+            let number = read.withLock { number in
+                number += 1
+                return number
+            }
+            return number > 50 ? nil : row("p\(number)", number)
+        })
+        let written = Task { try await writer.upsert(contentsOf: rows) }
+        // Four are handed in; the fifth was read, and waits for room.
+        await until { read.withLock { $0 } == 5 }
+        for _ in 0..<1000 { await Task.yield() }
+        #expect(read.withLock { $0 } == 5)
+        runway.open()
+        let count = try await written.value
+        #expect(count == 50)
+        #expect(runway.paths.flatMap { $0 } == (1...50).map { "p\($0)" })
+    }
+
+    @Test func U43_failuresOfASequenceAreToldOrEndIt() async throws {
+        let runway = Runway { (rows, _) throws(PostgresError) in
+            if rows.contains(where: { $0.hits % 10 == 0 }) { throw rejected(.checkViolation) }
+        }
+        let writer = runway.writer()
+        let rows = AsyncStream<PageStats> { continuation in
+            for hits in 1...45 { continuation.yield(row("p\(hits)", hits)) }
+            continuation.finish()
+        }
+        var failed: [Int] = []
+        let count = try await writer.upsert(contentsOf: rows) { row, error in
+            #expect(error.code == .checkViolation)
+            failed.append(row.hits)
+        }
+        #expect(count == 41)
+        #expect(failed.sorted() == [10, 20, 30, 40])
+        let again = AsyncStream<PageStats> { continuation in
+            continuation.yield(row("p", 10))
+            continuation.finish()
+        }
+        await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: again) }
+    }
+
+    @Test func U43_rowsReadBeforeASequenceFailsAreWritten() async throws {
+        struct Torn: Error {}
+        let runway = Runway()
+        let writer = runway.writer()
+        let rows = AsyncThrowingStream<PageStats, any Error> { continuation in
+            continuation.yield(row("a"))
+            continuation.yield(row("b"))
+            continuation.finish(throwing: Torn())
+        }
+        await #expect(throws: Torn.self) { try await writer.upsert(contentsOf: rows) }
+        #expect(runway.paths.flatMap { $0 } == ["a", "b"])
+    }
+}
