@@ -1,0 +1,122 @@
+import Postgres
+import PostgresTesting
+import PostgresUpsert
+import TestTurns
+import Testing
+
+private struct Watched: PostgresTable {
+    var key: String
+    var part: Int?
+    var n: Int
+
+    static let table = Table<Self>("watched_rows") {
+        Column("key", \.key, .primaryKey)
+        Column("part", \.part)
+        Column("n", \.n)
+    }
+}
+
+@Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+struct UpsertWatchingTests {
+    private func table(
+        _ change: (inout PostgresConfiguration) -> Void = { _ in }
+    ) async throws -> PostgresConnection {
+        let db = try await connect(over: .unixSocket, change)
+        try await db.execute("DROP TABLE IF EXISTS watched_rows")
+        try await db.execute(
+            "CREATE TABLE watched_rows (key text PRIMARY KEY, part int8, n int8 NOT NULL CHECK (n > 0))")
+        return db
+    }
+
+    @Test func upsertsAreCountedAsTheyRun() async throws {
+        let metrics = UpsertMetrics()
+        let db = try await table { $0.observer = metrics }
+        defer { db.close() }
+        _ = metrics.nextWindow()
+        try await db.upsert(Watched(key: "a", n: 1))
+        try await db.upsert((0..<10).map { Watched(key: "k\($0)", n: 1) })
+        _ = await failure { try await db.upsert(Watched(key: "b", n: 0)) }
+        _ = try await db.query("SELECT count(*) FROM watched_rows", as: Int.self).one()
+        let window = metrics.nextWindow()
+        #expect(window.upserts.operations == 3)
+        #expect(window.upserts.affected == 11)
+        #expect(window.upserts.errors == [.checkViolation: 1])
+        #expect(window.others.operations == 1)
+        let alerts = UpsertAlertThresholds().alerts(window)
+        #expect(alerts.contains { $0.kind == .errorRate })
+    }
+
+    @Test func keysAreCounted() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.upsert((0..<6).map { Watched(key: "k\($0)", part: $0 < 2 ? nil : $0 % 2, n: 1) })
+        let byKey = try await db.keyCount(of: Watched.self, expected: 6)
+        #expect(byKey.rows == 6)
+        #expect(byKey.keys == 6)
+        #expect(byKey.problem == nil)
+        let short = try await db.keyCount(of: Watched.self, expected: 7)
+        #expect(short.problem == "6 distinct keys instead of 7")
+        // NULL is a key, too: 0, 1 and NULL.
+        let byPart = try await db.keyCount(of: Watched.self, by: \.part)
+        #expect(byPart.keys == 3)
+        #expect(byPart.problem == "6 rows, but 3 distinct keys: some keys have several rows")
+        let both = try await db.keyCount(of: Watched.self, by: \.part, \.key)
+        #expect(both.keys == 6)
+    }
+
+    @Test func whoWaitsForALockIsSeen() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.upsert(Watched(key: "a", n: 1))
+        let watcher = try await connect()
+        defer { watcher.close() }
+        let waiter = try await connect()
+        defer { waiter.close() }
+        let none = try await watcher.lockWaits(on: Watched.self)
+        #expect(none.isEmpty)
+        let holder = try await db.query("SELECT pg_backend_pid()", as: Int32.self).one()
+        let pid = try await waiter.query("SELECT pg_backend_pid()", as: Int32.self).one()
+        async let upserted = waiter.upsert(Watched(key: "a", n: 3))
+        try await db.transaction { tx in
+            try await tx.upsert(Watched(key: "a", n: 2))
+            try await eventually("nobody waits") {
+                let waits = try await watcher.lockWaits(on: Watched.self)
+                guard let wait = waits.first(where: { $0.pid == pid }) else {
+                    // The other may have come first.
+                    return try await watcher.query("SELECT n FROM watched_rows", as: Int.self).one() == 3
+                }
+                #expect(wait.blockedBy == [holder])
+                #expect(wait.sql.contains("ON CONFLICT"))
+                return true
+            }
+        }
+        let written = try await upserted
+        #expect(written == 1)
+    }
+
+    @Test func statementsAreFoundWhereTheExtensionIs() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let none = try await db.statementStatistics(of: Watched.self)
+        #expect(none == nil)
+
+        var options = PostgresEphemeralServer.Options()
+        options.settings["shared_preload_libraries"] = "pg_stat_statements"
+        try await PostgresEphemeralServer.withServer(options) { server in
+            let other = try await PostgresConnection.connect(server.connectionURL(over: .unixSocket))
+            defer { other.close() }
+            let installed = try await other.query(
+                "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_stat_statements'", as: Int.self
+            ).one()
+            try #require(installed == 1)
+            try await other.execute("CREATE EXTENSION pg_stat_statements")
+            try await other.execute("CREATE TABLE watched_rows (key text PRIMARY KEY, part int8, n int8 NOT NULL)")
+            for n in 1...5 { try await other.upsert(Watched(key: "a", n: n)) }
+            let statistics = try await other.statementStatistics(of: Watched.self)
+            let upsert = statistics?.first { $0.sql.contains("ON CONFLICT") }
+            #expect(upsert?.calls == 5)
+            #expect(upsert?.rows == 5)
+            #expect(statistics?.contains { $0.sql.hasPrefix("CREATE TABLE") } == false)
+        }
+    }
+}

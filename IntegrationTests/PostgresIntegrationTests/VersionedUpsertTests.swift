@@ -1,0 +1,113 @@
+import Postgres
+import PostgresTesting
+import PostgresUpsert
+import TestTurns
+import Testing
+
+private struct Document: PostgresTable, Equatable {
+    var id: Int
+    var body: String
+    var version: Int32
+
+    static let table = Table<Self>("versioned_documents", init: Self.init(id:body:version:)) {
+        Column("id", \.id, .primaryKey)
+        Column("body", \.body)
+        Column("version", \.version)
+    }
+
+    static let save = upsert.version(\.version)
+}
+
+@Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
+struct VersionedUpsertTests {
+    private func table() async throws -> PostgresConnection {
+        let db = try await connect()
+        try await db.execute("DROP TABLE IF EXISTS versioned_documents")
+        try await db.execute(
+            "CREATE TABLE versioned_documents (id int8 PRIMARY KEY, body text NOT NULL, version int4 NOT NULL)")
+        return db
+    }
+
+    @Test func aVersionGoesUpWithEachUpdate() async throws {
+        let db = try await table()
+        defer { db.close() }
+        var document = Document(id: 1, body: "a", version: 1)
+        for expected: Int32 in 1...3 {
+            document.version = try await db.upsert(Document.save(document))
+            #expect(document.version == expected)
+        }
+    }
+
+    @Test func whoComesSecondIsToldWithTheRowAsItIs() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.upsert(Document.save(Document(id: 1, body: "a", version: 1)))
+        try await db.upsert(Document.save(Document(id: 1, body: "b", version: 1)))
+        let error = await failure { try await db.upsert(Document.save(Document(id: 1, body: "c", version: 1))) }
+        #expect(error?.code == .staleVersion)
+        #expect(error?.outcome == .rejected)
+        #expect(error?.message.contains("is version 2; this one is of version 1") == true)
+        let stale = error?.underlying as? UpsertStaleVersion<Document>
+        #expect(stale?.current == Document(id: 1, body: "b", version: 2))
+        let stored = try await db.query("SELECT body FROM versioned_documents", as: String.self).all()
+        #expect(stored == ["b"])
+    }
+
+    @Test func concurrentEditsAreAllKept() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.upsert(Document.save(Document(id: 1, body: "", version: 0)))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<8 {
+                let db = try await connect()
+                group.addTask {
+                    defer { db.close() }
+                    for _ in 0..<10 {
+                        let mine = Document(id: 1, body: "\(number)", version: -1)
+                        try await db.upsert(
+                            Document.save(mine), retry: .upTo(1000, base: .milliseconds(1), cap: .milliseconds(20))
+                        ) { current, _ in Document(id: 1, body: current.body + "\(number)", version: 0) }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        let (body, version) = try await db.query(
+            "SELECT body, version FROM versioned_documents", as: (String, Int32).self
+        ).one()
+        #expect(body.count == 80)
+        for number in 0..<8 { #expect(body.filter { String($0) == "\(number)" }.count == 10) }
+        #expect(version == 80)
+    }
+
+    @Test func attemptsAndTimeHaveAnEnd() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.upsert(Document.save(Document(id: 1, body: "a", version: 5)))
+        var resolved = 0
+        // Somebody is always quicker.
+        func overtake(_ current: Document, _ mine: Document) async throws -> Document {
+            resolved += 1
+            try await db.upsert(Document.save(current))
+            return mine
+        }
+        let stale = Document.save(Document(id: 1, body: "b", version: 0))
+        let error = await failure {
+            try await db.upsert(stale, retry: .upTo(4, base: .nanoseconds(1)), resolve: overtake)
+        }
+        #expect(error?.code == .staleVersion)
+        #expect(resolved == 3)
+        let late = await failure {
+            try await db.upsert(stale, retry: .upTo(1000, base: .nanoseconds(1)), within: .zero, resolve: overtake)
+        }
+        #expect(late?.code == .staleVersion)
+        #expect(resolved == 3)
+    }
+
+    @Test func anUpsertWithoutARowIsRefused() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let error = await failure { try await db.upsert(Document.save) }
+        #expect(error?.outcome == .notSent)
+    }
+}

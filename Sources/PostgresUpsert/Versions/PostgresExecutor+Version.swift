@@ -1,0 +1,99 @@
+public import Postgres
+
+extension PostgresExecutor {
+    /// Inserts a row, or overwrites the stored one if that has the version of the given row.
+    ///
+    /// SQL: that of the upsert; if the version is stale, also `SELECT ... FROM "documents" WHERE "id" = $1`.
+    ///
+    /// - Returns: the version that is stored now.
+    /// - Throws: `staleVersion` with an ``UpsertStaleVersion`` that holds the stored row.
+    @discardableResult
+    public func upsert<Row, Version>(
+        _ upsert: VersionedUpsert<Row, Version>
+    ) async throws(PostgresError) -> Version {
+        guard let row = upsert.row else {
+            throw .upsert("the upsert of table \"\(Row.table.name)\" has no row", hint: "Document.save(document)")
+        }
+        if let stored = try await self.upsert(upsert.upsert(row)).first ?? nil { return stored }
+        let current = try await query(try upsert.current(of: row)).first()
+        let found = current.map { "is version \($0[keyPath: upsert.version])" } ?? "has gone"
+        throw PostgresError(
+            code: .staleVersion,
+            message: "table \"\(Row.table.name)\": the stored row \(found); this one is of version"
+                + " \(row[keyPath: upsert.version])",
+            outcome: .rejected, hint: "make the change again, on the row as it is now",
+            underlying: UpsertStaleVersion(current: current))
+    }
+
+    /// The same, again and again: where the version is stale, `resolve` makes the change anew on the row as it is now.
+    ///
+    /// ```swift
+    /// try await db.upsert(Document.save(mine), retry: .upTo(10), within: .seconds(5)) { current, mine in
+    ///     var merged = current
+    ///     merged.body += mine.body
+    ///     return merged
+    /// }
+    /// ```
+    /// Pauses are random up to a bound that doubles with each attempt (full jitter). In a transaction stricter than READ COMMITTED
+    /// a stale version stays stale: retry the transaction there.
+    ///
+    /// - Parameters:
+    ///   - retry: how often it is tried, the first time included, and the pauses.
+    ///   - limit: no further attempt begins after this time.
+    ///   - resolve: gets the stored row and the one that could not be written. The version of what it returns does not matter:
+    ///     it is set to that of the stored row.
+    /// - Returns: the version that is stored now.
+    /// - Throws: `staleVersion` of the last attempt; what `resolve` throws.
+    @discardableResult
+    public func upsert<Row, Version>(
+        _ upsert: VersionedUpsert<Row, Version>, retry: PostgresTransaction.Retry, within limit: Duration? = nil,
+        resolve: (_ current: Row, _ mine: Row) async throws -> Row
+    ) async throws -> Version {
+        let deadline = limit.map { ContinuousClock.now + $0 }
+        var upsert = upsert
+        var attempt = 1
+        while true {
+            do throws(PostgresError) {
+                return try await self.upsert(upsert)
+            } catch {
+                attempt += 1
+                guard error.code == .staleVersion, attempt <= retry.attempts, let mine = upsert.row,
+                    let current = (error.underlying as? UpsertStaleVersion<Row>)?.current
+                else { throw error }
+                let pause = retry.pause(beforeAttempt: attempt)
+                if let deadline, ContinuousClock.now + pause >= deadline { throw error }
+                try await Task.sleep(for: pause)
+                var resolved = try await resolve(current, mine)
+                resolved[keyPath: upsert.version] = current[keyPath: upsert.version]
+                upsert = upsert(resolved)
+            }
+        }
+    }
+}
+
+extension VersionedUpsert {
+    /// The stored row of a key: `SELECT "id", "body", "version" FROM "documents" WHERE "id" = $1`
+    func current(of row: Row) throws(PostgresError) -> PostgresQuery.Typed<Row> {
+        let layout = upsert.definition.layout
+        let key = try upsert.definition.shape.resolve(layout).conflictKey ?? []
+        guard !key.isEmpty else {
+            throw PostgresError(
+                code: .staleVersion,
+                message: "table \"\(layout.name)\": the stored row is of another version than the one given",
+                outcome: .rejected,
+                hint: "name the columns of the constraint or index, for the stored row to be found")
+        }
+        let columns = key.map { layout.columns[$0] }
+        let conditions = columns.enumerated().map { number, column in
+            "\(quoted(column.name)) = $\(number + 1)" + (column.declaredType.map { "::" + $0 } ?? "")
+        }
+        let text = TextCache.shared.text(
+            "SELECT \(layout.quotedColumns.joined(separator: ", ")) FROM \(layout.quotedName) WHERE "
+                + conditions.joined(separator: " AND "))
+        return withUnsafePointer(to: row) { row in
+            PostgresQuery(text, parameterCount: columns.count) { encoder in
+                for column in columns { column.appendParameter(row, &encoder) }
+            }
+        }.as(Row.self)
+    }
+}

@@ -1,0 +1,171 @@
+public import Postgres
+import Synchronization
+
+/// Counts and times upserts, other statements and the pool of one service: an observer for its configuration.
+///
+/// ```swift
+/// let metrics = UpsertMetrics()
+/// configuration.observer = metrics
+/// ...
+/// let alerts = thresholds.alerts(metrics.nextWindow(), pool: client.statistics)      // every minute
+/// ```
+/// A statement counts as an upsert if its text is an INSERT with ON CONFLICT, whoever wrote it. Pipelines and COPY have no text of one
+/// statement, and count as others.
+public final class UpsertMetrics: PostgresObserver {
+    /// Operations of one kind.
+    public struct Series: Sendable, Hashable {
+        /// Those that ended, well or not.
+        public internal(set) var operations = 0
+        /// Those that failed, by their code: an SQLSTATE, or one of the library's own.
+        public internal(set) var errors: [PostgresError.Code: Int] = [:]
+        /// Rows inserted, updated or deleted, by the command tags.
+        public internal(set) var affected = 0
+        /// From the call to its return, in nanoseconds, of those that succeeded.
+        public internal(set) var duration = PostgresHistogram()
+
+        init() {}
+
+        /// How many failed.
+        public var failures: Int { errors.values.reduce(0, +) }
+        /// `unique_violation`: what an upsert is there to prevent.
+        public var duplicateKeys: Int { errors[.uniqueViolation] ?? 0 }
+
+        mutating func record(_ result: PostgresOperation.Result) {
+            operations &+= 1
+            affected &+= result.affected
+            if let error = result.error {
+                errors[error.code, default: 0] &+= 1
+            } else {
+                duration.record(result.duration)
+            }
+        }
+
+        mutating func add(_ other: Series) {
+            operations &+= other.operations
+            affected &+= other.affected
+            errors.merge(other.errors, uniquingKeysWith: &+)
+            duration.add(other.duration)
+        }
+    }
+
+    /// What happened in a span of time.
+    public struct Window: Sendable, Hashable {
+        /// INSERT with ON CONFLICT.
+        public internal(set) var upserts = Series()
+        /// All other statements, pipelines, scripts, streams and COPY.
+        public internal(set) var others = Series()
+        /// Waiting for a connection of a pool.
+        public internal(set) var acquires = Series()
+        /// Making connections.
+        public internal(set) var connects = Series()
+        /// Connections that pools closed, and why.
+        public internal(set) var closes: [PostgresClient.CloseReason: Int] = [:]
+        /// Connections that were held for too long.
+        public internal(set) var leaks = 0
+        /// How long it was.
+        public internal(set) var length = Duration.zero
+
+        init() {}
+
+        mutating func add(_ other: Window) {
+            upserts.add(other.upserts)
+            others.add(other.others)
+            acquires.add(other.acquires)
+            connects.add(other.connects)
+            closes.merge(other.closes, uniquingKeysWith: &+)
+            leaks &+= other.leaks
+            length += other.length
+        }
+
+        /// Upserts that succeeded, a second.
+        public var throughput: Double {
+            let seconds = length / .seconds(1)
+            return seconds > 0 ? Double(upserts.operations - upserts.failures) / seconds : 0
+        }
+    }
+
+    private struct State {
+        var past = Window()
+        var window = Window()
+        var since = ContinuousClock.now
+        /// Which texts are upserts. Bounded, as a program may make texts without end.
+        var isUpsert: [String: Bool] = [:]
+    }
+
+    private let state = Mutex(State())
+    private let next: (any PostgresObserver)?
+
+    /// - Parameter next: another observer to pass everything on to.
+    public init(next: (any PostgresObserver)? = nil) { self.next = next }
+
+    /// What happened since the last call, or since the beginning; from here on a new window counts.
+    public func nextWindow() -> Window {
+        state.withLock { state in
+            let now = ContinuousClock.now
+            state.window.length = state.since.duration(to: now)
+            state.since = now
+            state.past.add(state.window)
+            defer { state.window = Window() }
+            return state.window
+        }
+    }
+
+    /// What happened since the beginning.
+    public var total: Window {
+        state.withLock { state in
+            var window = state.window
+            window.length = state.since.duration(to: .now)
+            var total = state.past
+            total.add(window)
+            return total
+        }
+    }
+
+    public var wantsParameters: Bool { next?.wantsParameters ?? false }
+
+    public func began(_ operation: PostgresOperation) -> (any Sendable)? { next?.began(operation) }
+
+    public func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?) {
+        state.withLock { state in
+            switch operation.kind {
+            case .connect: state.window.connects.record(result)
+            case .acquire: state.window.acquires.record(result)
+            default:
+                if let sql = operation.sql, Self.isUpsert(sql, &state) {
+                    state.window.upserts.record(result)
+                } else {
+                    state.window.others.record(result)
+                }
+            }
+        }
+        next?.ended(operation, result, context)
+    }
+
+    public func happened(_ event: PostgresPoolEvent) {
+        state.withLock { state in
+            switch event {
+            case .closed(let reason): state.window.closes[reason, default: 0] &+= 1
+            case .leak: state.window.leaks &+= 1
+            }
+        }
+        next?.happened(event)
+    }
+
+    private static func isUpsert(_ sql: String, _ state: inout State) -> Bool {
+        if let known = state.isUpsert[sql] { return known }
+        let isUpsert = isUpsert(sql)
+        if state.isUpsert.count >= 1024 { state.isUpsert.removeAll() }
+        state.isUpsert[sql] = isUpsert
+        return isUpsert
+    }
+
+    /// An INSERT, also as the query of a WITH, that has an ON CONFLICT outside of quotes and comments, as far as words tell.
+    static func isUpsert(_ sql: String) -> Bool {
+        let words = sql.split { $0.isWhitespace || $0 == "(" || $0 == ")" || $0 == ";" }
+        guard let first = words.first?.uppercased(), first == "INSERT" || first == "WITH" else { return false }
+        let isConflict = zip(words, words.dropFirst()).contains { left, right in
+            left.uppercased() == "ON" && right.uppercased() == "CONFLICT"
+        }
+        return isConflict && words.contains { $0.uppercased() == "INSERT" }
+    }
+}

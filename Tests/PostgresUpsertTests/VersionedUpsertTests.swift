@@ -1,0 +1,52 @@
+import Postgres
+import Testing
+
+@testable import PostgresUpsert
+
+@Suite struct VersionedUpsertSQLTests {
+    private struct Document: PostgresTable {
+        var tenant: Int
+        var id: String
+        var body: String
+        var version: Int
+
+        static let table = Table<Self>("documents", schema: "app", init: Self.init(tenant:id:body:version:)) {
+            Column("tenant", \.tenant, .primaryKey)
+            Column("id", \.id, .primaryKey, type: "uuid")
+            Column("body", \.body)
+            Column("version", \.version)
+        }
+    }
+
+    @Test func theVersionIsComparedAndCounted() {
+        #expect(
+            Document.upsert.version(\.version).sql == """
+                INSERT INTO "app"."documents" ("tenant", "id", "body", "version") VALUES ($1, $2::uuid, $3, $4) \
+                ON CONFLICT ("tenant", "id") DO UPDATE SET "body" = EXCLUDED."body", \
+                "version" = "documents"."version" + 1 \
+                WHERE "documents"."version" IS NOT DISTINCT FROM EXCLUDED."version" RETURNING "version"
+                """)
+    }
+
+    @Test func theCurrentRowIsFoundByItsKey() throws {
+        let document = Document(tenant: 7, id: "x", body: "b", version: 3)
+        let query = try Document.upsert.version(\.version).current(of: document)
+        #expect(
+            query.query.sql == """
+                SELECT "tenant", "id", "body", "version" FROM "app"."documents" \
+                WHERE "tenant" = $1 AND "id" = $2::uuid
+                """)
+    }
+
+    @Test func aConstraintOfUnknownColumnsStillTellsThatItIsStale() throws {
+        let document = Document(tenant: 7, id: "x", body: "b", version: 3)
+        let upsert = Document.upsert.onConstraint("documents_key").version(\.version)
+        do {
+            _ = try upsert.current(of: document)
+            Issue.record("it was found")
+        } catch {
+            #expect(error.code == .staleVersion)
+            #expect(error.outcome == .rejected)
+        }
+    }
+}
