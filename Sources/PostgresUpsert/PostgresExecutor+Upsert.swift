@@ -47,6 +47,9 @@ extension PostgresExecutor {
     }
 
     /// Runs an upsert, and tells what became of each row, in the order in which they were given. Without rows nothing is sent.
+    ///
+    /// The first time that outcomes of a table are asked for, the server is asked for its version and the table's kind, in a round
+    /// trip of its own: see ``prepareOutcomes(of:)``.
     @discardableResult
     public func upsert<Row, Output>(
         _ upsert: Upsert<Row, Output>
@@ -54,12 +57,53 @@ extension PostgresExecutor {
         var sent = 1
         if case .many(let rows) = upsert.rows { sent = rows.count }
         if sent == 0, upsert.error == nil { return UpsertResult(rows: [], affected: 0) }
-        do throws(PostgresError) {
-            let batch = try upsert.bind()
-            let answers = try await query(batch.query).all()
-            return try upsert.result(answers, sent: sent, order: batch.order)
-        } catch {
-            throw upsert.definition.explain(error)
+        let definition = upsert.definition
+        let wasKnown = definition.layout.memory.facts != nil
+        if definition.shape.needsEvidence, !wasKnown {
+            if let failure = upsert.failure { throw failure }
+            try await prepareOutcomes(of: Row.self)
         }
+        do throws(PostgresError) {
+            return try await answers(upsert, sent: sent)
+        } catch {
+            guard let server = error.server, definition.shape.contradictsEvidence(server) else {
+                throw definition.explain(error)
+            }
+            // Nothing took effect. Whoever is in a transaction has to run that again.
+            definition.layout.memory.facts = nil
+            if !wasKnown || self is PostgresTransaction { throw definition.explain(error) }
+        }
+        do throws(PostgresError) {
+            try await prepareOutcomes(of: Row.self)
+            return try await answers(upsert, sent: sent)
+        } catch {
+            throw definition.explain(error)
+        }
+    }
+
+    private func answers<Row, Output>(
+        _ upsert: Upsert<Row, Output>, sent: Int
+    ) async throws(PostgresError) -> UpsertResult<Output> {
+        let plan = upsert.plan
+        let batch = try upsert.bind(plan)
+        let answers = try await query(batch.query).all()
+        return try upsert.result(answers, of: plan, sent: sent, order: batch.order)
+    }
+
+    /// Learns how outcomes of a table are told on this server: `old.tableoid IS NULL` since PostgreSQL 18, before that `xmax = 0`,
+    /// and on partitioned tables, which have no xmax then, and on views, a setting of the transaction that DO UPDATE changes. Each
+    /// is exact.
+    ///
+    /// Running an upsert that asks for outcomes does it by itself when it is first run. Needed only before the first of a table on
+    /// which `xmax` does not exist joins a pipeline by its ``Upsert/query``; it is remembered for all upserts of the table.
+    ///
+    /// SQL: `SELECT current_setting('server_version_num')::int4, (SELECT relkind::text FROM pg_class WHERE oid =
+    /// to_regclass($1))`
+    public func prepareOutcomes<Row: PostgresTable>(of table: Row.Type) async throws(PostgresError) {
+        let layout = table.table.layout
+        if let failure = layout.failure { throw failure }
+        let facts = try await query(TableFacts.query(of: layout.quotedName)).one()
+        // A table that is not there yet may be of any kind.
+        if facts.kind != 0 { layout.memory.facts = facts }
     }
 }

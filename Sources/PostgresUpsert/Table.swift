@@ -77,6 +77,7 @@ final class TableLayout<Row>: Sendable {
     let quotedName: String
     /// How the stored row is called in DO UPDATE, where the proposed one is called EXCLUDED.
     let existing: String
+    let memory = FactsMemory()
 
     /// - Parameter parameters: types and their names that `init:` takes; nil when there is none.
     init(schema: String?, name: String, columns: [Column<Row>], parameters: [(ObjectIdentifier, String)]?) {

@@ -146,9 +146,10 @@ extension Upsert {
 extension Upsert {
     /// Asks what became of each row.
     ///
-    /// SQL: `RETURNING (xmax = 0)`. Of many rows that may be left out, by `doNothing()`, `where` or `ifChanged()`, the rows
-    /// written are joined to the rows sent by their key, as the server compares it. Where a trigger changes keys this cannot be
-    /// told, and is an error. On a partitioned table it needs PostgreSQL 18.
+    /// SQL: `RETURNING (xmax = 0)`, `RETURNING (old.tableoid IS NULL)` since PostgreSQL 18; see
+    /// ``Postgres/PostgresExecutor/prepareOutcomes(of:)``. Of many rows that may be left out, by `doNothing()`, `where` or
+    /// `ifChanged()`, the rows written are joined to the rows sent by their key, as the server compares it. Where a trigger
+    /// changes keys this cannot be told, and is an error.
     public func outcomes() -> Upsert<Row, UpsertOutcome> where Output == Never {
         with(.outcome) { $0.wantsOutcomes = true }
     }
@@ -190,6 +191,32 @@ extension Upsert {
     ) -> Upsert<Row, UpsertedRow<(repeat each Value)>> where Output == UpsertOutcome {
         let plain = Upsert<Row, Never>(rows: rows, definition: definition, output: .none)
         return plain.returning(repeat each columns).outcomes()
+    }
+
+    /// Asks for columns of each row as they are stored now and as they were before, which needs PostgreSQL 18; nil for a row that
+    /// was not written.
+    ///
+    /// SQL: `RETURNING "hits", old."hits", (old.tableoid IS NULL)`
+    ///
+    /// - Throws: when it is run, `unsupported` on an older server, before the upsert is sent.
+    public func returningChange<each Value: PostgresDecodable>(
+        _ columns: repeat any KeyPath<Row, each Value> & Sendable
+    ) -> Upsert<Row, UpsertChange<(repeat each Value)>?> where Output == Never {
+        let output = UpsertOutput<UpsertChange<(repeat each Value)>?>(
+            written: { (row, outcome) throws(PostgresError) -> UpsertChange<(repeat each Value)>? in
+                var columns = ColumnReader(row: row)
+                let new = (repeat try columns.next((each Value).self))
+                if outcome == .inserted { return UpsertChange(old: nil, new: new) }
+                return UpsertChange(old: (repeat try columns.next((each Value).self)), new: new)
+            },
+            leftOut: { (_) throws(PostgresError) -> UpsertChange<(repeat each Value)>? in nil })
+        var paths: [PartialKeyPath<Row>] = []
+        for column in repeat each columns { paths.append(column) }
+        return with(output) {
+            $0.returning = indices(paths, &$0)
+            $0.wantsOldRow = true
+            $0.wantsOutcomes = true
+        }
     }
 
     /// Asks for the whole row as it is stored now; nil for a row that was not written.

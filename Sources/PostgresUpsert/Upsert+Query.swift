@@ -2,13 +2,24 @@ public import Postgres
 
 extension Upsert {
     /// The statement with its rows bound.
-    func bind() throws(PostgresError) -> UpsertBatch {
+    func bind() throws(PostgresError) -> UpsertBatch { try bind(plan) }
+
+    func bind(_ plan: UpsertPlan<Row>) throws(PostgresError) -> UpsertBatch {
         switch rows {
-        case .none: throw .upsert("the upsert of table \"\(definition.layout.name)\" has no rows", hint: "upsert(row)")
+        case .none: throw noRows
         case .one(let row):
             return UpsertBatch(query: try plan.query(row), order: nil)
         case .many(let rows): return try plan.batch(rows)
         }
+    }
+
+    /// Why it cannot be run, as far as that can be said without binding rows.
+    var failure: PostgresError? {
+        if case .none = rows { noRows } else { error }
+    }
+
+    private var noRows: PostgresError {
+        .upsert("the upsert of table \"\(definition.layout.name)\" has no rows", hint: "upsert(row)")
     }
 
     /// Nil when there is nothing to send.
@@ -28,14 +39,15 @@ extension Upsert {
     /// that cannot leave rows out, a row that was not written has no answer. An upsert that cannot be run is a query that fails
     /// when it is run, before anything is sent.
     public var query: PostgresQuery.Typed<Output> {
+        let plan = plan
         let query: PostgresQuery
-        do throws(PostgresError) { query = try bind().query } catch { query = .failing(error) }
+        do throws(PostgresError) { query = try bind(plan).query } catch { query = .failing(error) }
         let output = output
         let definition = definition
         let isMatched = if case .matched = plan.answer { true } else { false }
         return PostgresQuery.Typed(query) { (row: PostgresRow) throws(PostgresError) -> Output in
             let shape = definition.shape
-            let next = shape.returning.count
+            let next = shape.returnedCount
             guard isMatched else { return try output.written(row, try shape.outcome(row, next)) }
             guard try row.decode(next + 1, as: Int?.self) != nil else {
                 return try output.leftOut(shape.leftOutOutcome)
@@ -58,7 +70,7 @@ extension Upsert where Output == Never {
         } catch {
             query = .failing(error)
         }
-        return PostgresQuery.Typed(query) { (_: PostgresRow) throws(PostgresError) -> Never in throw noRows() }
+        return PostgresQuery.Typed(query) { (_: PostgresRow) throws(PostgresError) -> Never in throw rowsOfNone() }
     }
 
     @usableFromInline
@@ -66,6 +78,6 @@ extension Upsert where Output == Never {
 }
 
 @usableFromInline
-func noRows() -> PostgresError {
+func rowsOfNone() -> PostgresError {
     PostgresError(code: .unsupported, message: "an upsert without RETURNING has no rows", outcome: .succeeded)
 }

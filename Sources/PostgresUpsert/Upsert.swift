@@ -31,14 +31,17 @@ public struct Upsert<Row: PostgresTable, Output>: Sendable {
         self.output = output
     }
 
-    /// The SQL text, `$1` for the first parameter: for one row, or for many when it holds many.
+    /// The SQL text, `$1` for the first parameter: for one row, or for many when it holds many. How outcomes are told depends on
+    /// the server and the table; until they are known, this is the text for a plain table before PostgreSQL 18.
     public var sql: String { plan.text.sql }
 
     /// Why it cannot be run; nil when it can.
     public var error: PostgresError? { plan.failure }
 
     var plan: UpsertPlan<Row> {
-        if case .many = rows { definition.manyRows } else { definition.oneRow }
+        var isMany = false
+        if case .many = rows { isMany = true }
+        return definition.plan(UpsertForm(source: isMany ? .arrays : .row, evidence: definition.evidence))
     }
 
     /// The same upsert with another row.

@@ -1,4 +1,5 @@
 public import Postgres
+import Synchronization
 
 /// A shape on a table, with its texts, which are made on first use and shared by all copies of an upsert.
 ///
@@ -9,6 +10,7 @@ final class UpsertDefinition<Row>: Sendable {
     let shape: UpsertShape
     @usableFromInline let one = LazyReference<UpsertPlan<Row>>()
     private let many = LazyReference<UpsertPlan<Row>>()
+    private let others = Mutex<[UpsertForm: UpsertPlan<Row>]>([:])
 
     init(layout: TableLayout<Row>, shape: UpsertShape) {
         self.layout = layout
@@ -19,17 +21,36 @@ final class UpsertDefinition<Row>: Sendable {
     @inlinable var oneRow: UpsertPlan<Row> { one.load() ?? makeOneRow() }
 
     @usableFromInline @inline(never)
-    func makeOneRow() -> UpsertPlan<Row> { one.storeIfNil(plan(UpsertSQL.oneRow)) }
+    func makeOneRow() -> UpsertPlan<Row> { one.storeIfNil(makePlan(UpsertForm(source: .row))) }
 
     /// The statement for any number of rows.
-    var manyRows: UpsertPlan<Row> { many.load() ?? many.storeIfNil(plan(UpsertSQL.manyRows)) }
+    var manyRows: UpsertPlan<Row> { many.load() ?? many.storeIfNil(makePlan(UpsertForm(source: .arrays))) }
 
-    private func plan(
-        _ write: (UpsertShape, ResolvedUpsert, TableLayout<Row>) throws(PostgresError) -> UpsertStatement
-    ) -> UpsertPlan<Row> {
-        do {
+    /// The statement of a form.
+    func plan(_ form: UpsertForm) -> UpsertPlan<Row> {
+        if form.evidence == .lock { return form.source == .row ? oneRow : manyRows }
+        if let plan = others.withLock({ $0[form] }) { return plan }
+        let plan = makePlan(form)
+        return others.withLock { others in
+            if let first = others[form] { return first }
+            others[form] = plan
+            return plan
+        }
+    }
+
+    /// How outcomes are told, by what is known of the table.
+    var evidence: OutcomeEvidence {
+        guard shape.needsEvidence else { return .lock }
+        return layout.memory.facts?.evidence ?? (shape.wantsOldRow ? .oldRow : .lock)
+    }
+
+    private func makePlan(_ form: UpsertForm) -> UpsertPlan<Row> {
+        do throws(PostgresError) {
+            if form.evidence != .oldRow, shape.wantsOldRow, let facts = layout.memory.facts {
+                throw layout.noOldRow(facts)
+            }
             let resolved = try shape.resolve(layout)
-            return UpsertPlan(layout, resolved, try write(shape, resolved, layout))
+            return UpsertPlan(layout, resolved, try UpsertSQL.statement(shape, resolved, layout, form))
         } catch {
             return UpsertPlan(failure: error)
         }

@@ -27,10 +27,10 @@ extension UpsertDefinition {
                     "\(table): two rows of one statement have the same key for the server, though they were sent as"
                     + " different bytes",
                 hint: "as citext, numeric 1.0 and 1.00, or a collation that ignores case: merge such rows first")
-        case "0A000" where shape.wantsOutcomes && server.routine?.hasSuffix("getsysattr") == true:
+        case _ where shape.contradictsEvidence(server):
             return error.with(
-                message: "\(table): what became of rows cannot be told on a partitioned table before PostgreSQL 18",
-                hint: "leave outcomes() out; returning(...) works")
+                message: "\(table): the server and the table are not those that its outcomes were prepared for",
+                hint: "run it again; before a query joins a pipeline: db.prepareOutcomes(of: \(Row.self).self)")
         case "42804":
             return error.with(
                 hint:
@@ -43,5 +43,31 @@ extension UpsertDefinition {
             )
         default: return error
         }
+    }
+}
+
+extension UpsertShape {
+    /// Whether the server refused what outcomes were to be told by: it is of another version than was known, or the table of
+    /// another kind.
+    func contradictsEvidence(_ server: PostgresError.Server) -> Bool {
+        guard needsEvidence else { return false }
+        return switch server.sqlState {
+        // A partitioned table has no xmax: tts_virtual_getsysattr, ExecInterpExpr's callers.
+        case "0A000": server.routine?.hasSuffix("getsysattr") == true
+        // No such alias, before 18; a view without system columns.
+        case "42P01", "42703": server.message.contains("xmax") || server.message.contains("old")
+        default: false
+        }
+    }
+}
+
+extension TableLayout {
+    /// Why the old row cannot be had.
+    func noOldRow(_ facts: TableFacts) -> PostgresError {
+        let reason =
+            facts.version < 180_000 ? "this server is \(facts.version / 10_000), and it needs 18" : "this is a view"
+        return PostgresError(
+            code: .unsupported, message: "table \"\(name)\": the old columns of a row cannot be returned: \(reason)",
+            hint: "leave returningChange(...) out; returning(...) works everywhere")
     }
 }

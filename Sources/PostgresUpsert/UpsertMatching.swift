@@ -75,9 +75,11 @@ extension UpsertShape {
 
 extension Upsert {
     /// The answers of the statement as results, in the order of the input.
-    func result(_ answers: [PostgresRow], sent: Int, order: [Int]?) throws(PostgresError) -> UpsertResult<Output> {
+    func result(
+        _ answers: [PostgresRow], of plan: UpsertPlan<Row>, sent: Int, order: [Int]?
+    ) throws(PostgresError) -> UpsertResult<Output> {
         let shape = definition.shape
-        let next = shape.returning.count
+        let next = shape.returnedCount
         var outputs: [Output] = []
         outputs.reserveCapacity(sent)
         var affected = answers.count

@@ -29,12 +29,18 @@ struct UpsertShape: Sendable {
     var onlyIfChanged = false
     var wantsOutcomes = false
     var returning: [Int] = []
+    /// Whether the columns returned are also wanted as they were before.
+    var wantsOldRow = false
     /// The first mistake made in building it, thrown when it is run.
     var failure: PostgresError?
 
     mutating func fail(_ error: PostgresError) { if failure == nil { failure = error } }
 
     var returnsRows: Bool { wantsOutcomes || !returning.isEmpty }
+    /// How many columns of the table come back.
+    var returnedCount: Int { wantsOldRow ? returning.count * 2 : returning.count }
+    /// Whether it matters how inserted rows are told from updated ones.
+    var needsEvidence: Bool { wantsOutcomes && (action == .update || wantsOldRow) }
     /// Whether a row may be neither inserted nor updated.
     var mayLeaveRowsOut: Bool { action == .nothing || filter != nil || onlyIfChanged }
 }

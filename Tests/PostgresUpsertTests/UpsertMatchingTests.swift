@@ -106,12 +106,17 @@ import Testing
         #expect(explain(server("21000", routine: "ExecSubPlan")).message == "original")
     }
 
-    @Test func outcomesOfAPartitionedTable() {
-        let error = server("0A000", routine: "tts_virtual_getsysattr")
-        let upsert = Hostname.upsert.outcomes()
-        #expect(upsert.definition.explain(error).message.contains("partitioned table"))
-        #expect(explain(error).message == "original")
-        #expect(upsert.definition.explain(server("0A000", routine: "other")).message == "original")
+    @Test(
+        arguments: [
+            ("0A000", "tts_virtual_getsysattr", ""), ("42P01", "", "missing FROM-clause entry for table \"old\""),
+            ("42703", "", "column \"xmax\" does not exist"), ("42703", "", "column old.tableoid does not exist"),
+        ])
+    func u24FactsThatWereWrongAreNamed(_ state: String, _ routine: String, _ message: String) {
+        var server = PostgresError.Server(severity: "ERROR", sqlState: state, message: message)
+        server.routine = routine
+        let error = PostgresError(code: .init(state), message: message, outcome: .rejected, server: server)
+        #expect(explain(error, Hostname.upsert.outcomes()).message.contains("outcomes were prepared for"))
+        #expect(explain(error).message == message)
     }
 
     @Test func aTypeThatHasToBeDeclared() {
