@@ -17,7 +17,7 @@ extension PostgresExecutor {
         }
     }
 
-    /// Inserts rows, or overwrites those of the same keys, atomically and in one statement. Two rows of one key are an error.
+    /// Inserts rows, or overwrites those of the same keys, atomically. Two rows of one key are an error.
     ///
     /// SQL: `INSERT INTO "page_stats" ("path", "hits", "fetched_at") SELECT *, now() FROM unnest($1::text[], $2::int8[]) ON
     /// CONFLICT ("path") DO UPDATE SET "hits" = EXCLUDED."hits", "fetched_at" = now()`
@@ -30,6 +30,9 @@ extension PostgresExecutor {
 
     /// Runs an upsert that asks for nothing back. Without rows nothing is sent.
     ///
+    /// Many rows are one statement, or several in one transaction and one round trip: see ``Upsert/chunks(rows:bytes:)`` and
+    /// ``Upsert/strategy(_:)``. They are run again after a deadlock, as ``Upsert/retry(_:)`` says.
+    ///
     /// - Returns: how many rows were written, by the command tag.
     @inlinable @discardableResult
     public func upsert<Row>(_ upsert: Upsert<Row, Never>) async throws(PostgresError) -> Int {
@@ -37,9 +40,7 @@ extension PostgresExecutor {
         do throws(PostgresError) {
             switch upsert.rows {
             case .one(let row): return try await execute(try definition.oneRow.query(row))
-            case .many, .none:
-                guard let query = try upsert.bindUnlessEmpty() else { return 0 }
-                return try await execute(query)
+            case .many, .none: return try await upsertBatch(upsert).affected
             }
         } catch {
             throw definition.explain(error)
@@ -54,40 +55,34 @@ extension PostgresExecutor {
     public func upsert<Row, Output>(
         _ upsert: Upsert<Row, Output>
     ) async throws(PostgresError) -> UpsertResult<Output> {
-        var sent = 1
-        if case .many(let rows) = upsert.rows { sent = rows.count }
-        if sent == 0, upsert.error == nil { return UpsertResult(rows: [], affected: 0) }
         let definition = upsert.definition
         let wasKnown = definition.layout.memory.facts != nil
-        if definition.shape.needsEvidence, !wasKnown {
-            if let failure = upsert.failure { throw failure }
-            try await prepareOutcomes(of: Row.self)
-        }
         do throws(PostgresError) {
-            return try await answers(upsert, sent: sent)
+            if let empty = try UpsertResult(emptyOf: upsert) { return empty }
+            try await prepareUnlessKnown(upsert)
+            return try await results(upsert)
         } catch {
             guard let server = error.server, definition.shape.contradictsEvidence(server) else {
                 throw definition.explain(error)
             }
             // Nothing took effect. Whoever is in a transaction has to run that again.
             definition.layout.memory.facts = nil
-            if !wasKnown || self is PostgresTransaction { throw definition.explain(error) }
+            if !wasKnown || !mayRunAgain { throw definition.explain(error) }
         }
         do throws(PostgresError) {
-            try await prepareOutcomes(of: Row.self)
-            return try await answers(upsert, sent: sent)
+            try await prepareUnlessKnown(upsert)
+            return try await results(upsert)
         } catch {
             throw definition.explain(error)
         }
     }
 
-    private func answers<Row, Output>(
-        _ upsert: Upsert<Row, Output>, sent: Int
-    ) async throws(PostgresError) -> UpsertResult<Output> {
-        let plan = upsert.plan
-        let batch = try upsert.bind(plan)
-        let answers = try await query(batch.query).all()
-        return try upsert.result(answers, of: plan, sent: sent, order: batch.order)
+    /// Learns what outcomes are told by, if they are wanted and it is not known.
+    func prepareUnlessKnown<Row, Output>(_ upsert: Upsert<Row, Output>) async throws(PostgresError) {
+        let definition = upsert.definition
+        guard definition.shape.needsEvidence, definition.layout.memory.facts == nil else { return }
+        if let failure = upsert.failure { throw failure }
+        try await prepareOutcomes(of: Row.self)
     }
 
     /// Learns how outcomes of a table are told on this server: `old.tableoid IS NULL` since PostgreSQL 18, before that `xmax = 0`,

@@ -7,7 +7,9 @@ extension Upsert {
         var shape = definition.shape
         change(&shape)
         return Upsert<Row, Result>(
-            rows: rows, definition: UpsertDefinition(layout: definition.layout, shape: shape), output: output)
+            rows: rows,
+            definition: UpsertDefinition(layout: definition.layout, shape: shape, batching: definition.batching),
+            output: output)
     }
 
     private func with(_ change: (inout UpsertShape) -> Void) -> Self { with(output, change) }

@@ -57,6 +57,13 @@ public struct UpsertResult<Output>: RandomAccessCollection {
         self.affected = affected
     }
 
+    /// Nil when there are rows to send.
+    init?<Row>(emptyOf upsert: Upsert<Row, Output>) throws(PostgresError) {
+        guard case .many(let rows) = upsert.rows, rows.isEmpty else { return nil }
+        if let error = upsert.error { throw error }
+        self.init(rows: [], affected: 0)
+    }
+
     public var startIndex: Int { 0 }
     public var endIndex: Int { rows.count }
     public subscript(position: Int) -> Output { rows[position] }

@@ -6,7 +6,7 @@ extension UpsertSQL {
     mutating func matchedRows() throws(PostgresError) -> UpsertStatement {
         // Under DO NOTHING each written row was inserted, and so holds the primary key that was sent. A row that was updated
         // holds the key it conflicted by, and may hold another primary key.
-        let key = resolved.conflictKey ?? (shape.action == .nothing ? resolved.sortKey : [])
+        let key = resolved.conflictKey ?? (resolved.action == .nothing ? resolved.sortKey : [])
         guard !key.isEmpty else {
             throw .upsert(
                 "table \"\(layout.name)\": outcomes of many rows that may be left out need to know the key columns",
@@ -18,8 +18,7 @@ extension UpsertSQL {
         let input =
             marks ? "(SELECT * FROM upsert_input ORDER BY n OFFSET 0) AS i\(resetMark)" : "upsert_input ORDER BY n"
         sql =
-            "WITH upsert_input AS (SELECT * FROM \(try unnest()) WITH ORDINALITY AS i("
-            + (names + ["n"]).joined(separator: ", ") + ")), upsert_written AS (" + insertInto + " SELECT "
+            "WITH upsert_input AS (\(try ordinalRows(names))), upsert_written AS (" + insertInto + " SELECT "
             + (names + stamps).joined(separator: ", ") + " FROM " + input
         try appendConflict()
         let keys = key.enumerated().map { "\(layout.quotedColumns[$1]) AS k\($0 + 1)" }
@@ -41,6 +40,13 @@ extension UpsertSQL {
             + " FROM upsert_input AS i LEFT JOIN (SELECT *, row_number() OVER () AS w FROM upsert_written) AS w ON "
             + conditions.joined(separator: " AND ") + " ORDER BY i.n"
         return UpsertStatement(sql: sql, constants: constants, answer: .matched)
+    }
+
+    /// The rows sent, and the number of each.
+    private func ordinalRows(_ names: [String]) throws(PostgresError) -> String {
+        if form.source == .stage { return "SELECT \(stagedColumns(named: true)), n FROM \(StagedRows.table)" }
+        let columns = (names + ["n"]).joined(separator: ", ")
+        return "SELECT * FROM \(try unnest()) WITH ORDINALITY AS i(\(columns))"
     }
 
     /// A value sent for a column, as the column's own type. `text = citext` compares as text, which is not how the key was

@@ -41,8 +41,8 @@ struct UpsertShape: Sendable {
     var returnedCount: Int { wantsOldRow ? returning.count * 2 : returning.count }
     /// Whether it matters how inserted rows are told from updated ones.
     var needsEvidence: Bool { wantsOutcomes && (action == .update || wantsOldRow) }
-    /// Whether a row may be neither inserted nor updated.
-    var mayLeaveRowsOut: Bool { action == .nothing || filter != nil || onlyIfChanged }
+    /// Whether a row may be neither inserted nor updated, if that is done to it.
+    func mayLeaveRowsOut(_ action: Action) -> Bool { action == .nothing || filter != nil || onlyIfChanged }
 }
 
 /// The parts of a shape, resolved against the table: what is sent, what is the key, what is overwritten.
@@ -54,6 +54,7 @@ struct ResolvedUpsert: Sendable {
         case fragment(UpsertFragment)
     }
 
+    var action: UpsertShape.Action
     /// The columns of a parameter each.
     var sent: [Int] = []
     /// The columns that get `now()` on insert.
@@ -66,11 +67,13 @@ struct ResolvedUpsert: Sendable {
 }
 
 extension UpsertShape {
-    func resolve<Row>(_ layout: TableLayout<Row>) throws(PostgresError) -> ResolvedUpsert {
+    /// - Parameter absent: the columns without a value, as in `UpsertForm`.
+    func resolve<Row>(_ layout: TableLayout<Row>, absent: UInt64 = 0) throws(PostgresError) -> ResolvedUpsert {
         if let failure = layout.failure ?? failure { throw failure }
         let columns = layout.columns
         let primaryKey = columns.indices.filter { columns[$0].options.contains(.primaryKey) }
-        var resolved = ResolvedUpsert()
+        let lacking = layout.fieldColumns.enumerated().filter { absent & 1 << UInt64($0.offset) != 0 }.map(\.element)
+        var resolved = ResolvedUpsert(action: action)
 
         switch target {
         case .primaryKey:
@@ -105,7 +108,7 @@ extension UpsertShape {
         }
         for index in columns.indices {
             let options = columns[index].options
-            if options.contains(.generated) { continue }
+            if options.contains(.generated) || lacking.contains(index) { continue }
             if stamps.contains(index) {
                 resolved.stamped.append(index)
             } else if !options.contains(.identity) || conflictKey.contains(index) {
@@ -123,13 +126,14 @@ extension UpsertShape {
         resolved.sortKey =
             resolved.conflictKey ?? (primaryKey.allSatisfy(resolved.sent.contains) ? primaryKey : [])
         if action == .update {
-            resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey)
+            resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey, lacking: lacking)
+            if resolved.assignments.isEmpty { resolved.action = .nothing }
         }
         return resolved
     }
 
     private func assignments<Row>(
-        _ layout: TableLayout<Row>, resolved: ResolvedUpsert, primaryKey: [Int]
+        _ layout: TableLayout<Row>, resolved: ResolvedUpsert, primaryKey: [Int], lacking: [Int]
     ) throws(PostgresError) -> [(column: Int, value: ResolvedUpsert.Assignment)] {
         let columns = layout.columns
         let key = primaryKey + (resolved.conflictKey ?? [])
@@ -148,7 +152,7 @@ extension UpsertShape {
             }
         }
         var result: [(column: Int, value: ResolvedUpsert.Assignment)] = []
-        for index in columns.indices where reasonToKeep(index) == nil {
+        for index in columns.indices where reasonToKeep(index) == nil && !lacking.contains(index) {
             if let own = self.assignments.last(where: { $0.column == index }) {
                 result.append((index, .fragment(own.fragment)))
             } else if except.contains(index) {
@@ -159,7 +163,7 @@ extension UpsertShape {
                 result.append((index, .excluded))
             }
         }
-        guard !result.isEmpty else {
+        guard !result.isEmpty || !lacking.isEmpty else {
             throw .upsert(
                 "table \"\(layout.name)\": the upsert has nothing to update",
                 hint: "use .doNothing() to leave rows alone")

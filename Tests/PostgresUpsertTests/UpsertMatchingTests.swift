@@ -51,16 +51,14 @@ import Testing
 
     @Test func theReasonForLeavingARowOut() {
         var shape = UpsertShape()
-        #expect(shape.leftOutOutcome == .notWritten)
+        #expect(shape.leftOutOutcome(.update) == .notWritten)
         shape.onlyIfChanged = true
-        #expect(shape.leftOutOutcome == .unchanged)
+        #expect(shape.leftOutOutcome(.update) == .unchanged)
         shape.filter = "true"
-        #expect(shape.leftOutOutcome == .notWritten)
+        #expect(shape.leftOutOutcome(.update) == .notWritten)
         shape.onlyIfChanged = false
-        #expect(shape.leftOutOutcome == .skipped)
-        shape.filter = nil
-        shape.action = .nothing
-        #expect(shape.leftOutOutcome == .skipped)
+        #expect(shape.leftOutOutcome(.update) == .skipped)
+        #expect(shape.leftOutOutcome(.nothing) == .skipped)
     }
 
     @Test func resultsAreReadAsCollections() throws {

@@ -192,11 +192,6 @@ struct UpsertTests {
         ).one()
         #expect(data == "{\"a\": 1, \"b\": 2}")
         #expect(tags == ["x", "y", "z"])
-        let error = await #expect(throws: PostgresError.self) {
-            try await db.upsert([Document(id: 1, data: "{}", tags: [])])
-        }
-        #expect(error?.code == .unsupported)
-        #expect(error?.outcome == .notSent)
         db.close()
     }
 
