@@ -44,12 +44,26 @@ extension PostgresExecutor {
             var outputs: [Output] = []
             var affected = 0
             for (statement, rows) in zip(batch.statements, results) {
-                let read = try upsert.read(try rows.all(), of: statement)
+                var answers = try rows.all()
+                if answers.isEmpty, upsert.definition.shape.action == .select {
+                    answers = [try await selected(statement.query, of: upsert.definition.layout.name)]
+                }
+                let read = try upsert.read(answers, of: statement)
                 outputs += read.outputs
                 affected += read.affected
             }
             return UpsertResult(rows: batch.positions.map { outputs[$0] }, affected: affected)
         }
+    }
+
+    /// A row that was neither inserted nor found: another came first, and is seen by a statement that begins later.
+    private func selected(_ query: PostgresQuery, of table: String) async throws(PostgresError) -> PostgresRow {
+        for _ in 0..<10 {
+            if let row = try await self.query(query).first() { return row }
+        }
+        throw PostgresError(
+            code: .rowCount, message: "table \"\(table)\": a row was neither inserted nor found", outcome: .succeeded,
+            hint: "its key may hold NULL, be changed by a trigger, or belong to a row that row security hides")
     }
 
     private func runAtomically<Row>(

@@ -13,7 +13,7 @@ extension PostgresExecutor {
         do throws(PostgresError) {
             return try await execute(try definition.oneRow.query(row))
         } catch {
-            throw definition.explain(error)
+            throw await explained(error, definition)
         }
     }
 
@@ -43,7 +43,7 @@ extension PostgresExecutor {
             case .many, .none: return try await upsertBatch(upsert).affected
             }
         } catch {
-            throw definition.explain(error)
+            throw await explained(error, definition)
         }
     }
 
@@ -63,17 +63,17 @@ extension PostgresExecutor {
             return try await results(upsert)
         } catch {
             guard let server = error.server, definition.shape.contradictsEvidence(server) else {
-                throw definition.explain(error)
+                throw await explained(error, definition)
             }
             // Nothing took effect. Whoever is in a transaction has to run that again.
             definition.layout.memory.facts = nil
-            if !wasKnown || !mayRunAgain { throw definition.explain(error) }
+            if !wasKnown || !mayRunAgain { throw await explained(error, definition) }
         }
         do throws(PostgresError) {
             try await prepareUnlessKnown(upsert)
             return try await results(upsert)
         } catch {
-            throw definition.explain(error)
+            throw await explained(error, definition)
         }
     }
 

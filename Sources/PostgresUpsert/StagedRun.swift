@@ -77,6 +77,7 @@ extension UpsertDefinition {
         let plan = plan(.stage)
         if let failure = plan.failure { throw failure }
         let order = try plan.keys(of: rows).order()
+        if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
             let (kept, representatives) = try distinct(rows, order.duplicates, plan)
             var staged = try stagedBatch(kept)

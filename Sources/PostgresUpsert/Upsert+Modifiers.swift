@@ -1,5 +1,13 @@
 public import Postgres
 
+/// What OVERRIDING says (manual, "INSERT").
+public enum UpsertOverriding: String, Sendable, Hashable {
+    /// The rows' values go into identity columns, those GENERATED ALWAYS too.
+    case systemValue = "SYSTEM VALUE"
+    /// The rows' values are ignored, and the sequence's taken.
+    case userValue = "USER VALUE"
+}
+
 extension Upsert {
     func with<Result>(
         _ output: UpsertOutput<Result>, _ change: (inout UpsertShape) -> Void
@@ -57,6 +65,22 @@ extension Upsert {
         with { $0.target = .index(expressions, predicate: predicate) }
     }
 
+    /// Leaves rows alone that conflict by an exclusion constraint, named without quotes. Nothing else can be done to them, so an
+    /// upsert that updates cannot be made of it.
+    ///
+    /// SQL: `ON CONFLICT ON CONSTRAINT "no_overlap" DO NOTHING`
+    public func doNothing(onExclusionConstraint name: String) -> Self {
+        with {
+            $0.target = .exclusion(name)
+            $0.action = .nothing
+        }
+    }
+
+    /// A NULL in a key column is an error before anything is sent. Without it a row whose key holds NULL never conflicts and is
+    /// always inserted, unless the index says NULLS NOT DISTINCT (PostgreSQL 15 and later; see
+    /// ``Postgres/PostgresExecutor/uniqueIndexes(of:)``).
+    public func rejectingNullKeys() -> Self { with { $0.rejectsNullKeys = true } }
+
     /// Rows conflict by any unique or exclusion constraint; together with `doNothing()` only.
     ///
     /// SQL: `ON CONFLICT DO NOTHING`
@@ -69,6 +93,37 @@ extension Upsert {
     ///
     /// SQL: `DO NOTHING`
     public func doNothing() -> Self { with { $0.action = .nothing } }
+
+    /// Leaves a stored row alone where there is nothing to update: a table that has no columns but its key and those that the
+    /// server fills. Otherwise that is an error, as it is mostly a mistake.
+    ///
+    /// SQL: `DO NOTHING`
+    public func orDoNothing() -> Self { with { $0.mayDoNothing = true } }
+
+    /// Gets the stored row, or creates it: a stored row is answered as it is, and neither written nor locked.
+    ///
+    /// ```swift
+    /// let tag = try await db.upsert(Upsert(Tag(name: "new")).doSelect().returningRow()).one()
+    /// ```
+    /// SQL: `WITH upsert_written AS (INSERT INTO ... ON CONFLICT ("name") DO NOTHING RETURNING "id") SELECT "id" FROM
+    /// upsert_written UNION ALL SELECT "id" FROM "tags" WHERE "name" = $1 AND NOT EXISTS (SELECT FROM upsert_written)`
+    ///
+    /// A row that another transaction inserted while the statement ran is in neither part. It is then run again, which finds it;
+    /// in a pipeline, which runs once, such a row has no answer. The outcome of a stored row is `skipped`. Many rows are a
+    /// statement each. Above READ COMMITTED such a row is a serialization failure (40001). A burnt sequence value is as for any
+    /// ON CONFLICT.
+    public func doSelect() -> Self { with { $0.action = .select } }
+
+    /// Tries an UPDATE first, in the same statement, and inserts only what it did not find. An INSERT takes a value of each
+    /// sequence before it finds the conflict, so a hot table with an int4 sequence runs out of numbers though it hardly grows; an
+    /// UPDATE takes none. It stays atomic: a row that came into being meanwhile is updated by ON CONFLICT.
+    ///
+    /// SQL: `WITH upsert_updated AS (UPDATE "t" SET ... FROM (...) AS excluded(...) WHERE "t"."key" = excluded."key" RETURNING ...)
+    /// INSERT INTO ... SELECT ... WHERE NOT EXISTS (SELECT FROM upsert_updated) ON CONFLICT ... DO UPDATE ...`
+    ///
+    /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Rows of a batch are locked
+    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each.
+    public func updateFirst() -> Self { with { $0.updatesFirst = true } }
 
     /// Overwrites these columns only, those given to `set`, and updated-at columns.
     ///
@@ -118,6 +173,17 @@ extension Upsert {
     public func touch(_ columns: PartialKeyPath<Row>...) -> Self {
         with { $0.touched += indices(columns, &$0) }
     }
+
+    /// Updated-at columns are set to `now()` in rows that change otherwise, and stay as they are in others. Those are written all
+    /// the same: see ``ifChanged()``, which leaves them alone.
+    ///
+    /// SQL: `"fetched_at" = CASE WHEN "t"."hits" IS DISTINCT FROM EXCLUDED."hits" THEN now() ELSE "t"."fetched_at" END`
+    public func touchOnlyChanged() -> Self { with { $0.touchesOnlyChanged = true } }
+
+    /// What becomes of values for identity columns, which are then sent.
+    ///
+    /// SQL: `INSERT INTO "t" ("id", "n") OVERRIDING SYSTEM VALUE VALUES ($1, $2)`
+    public func overriding(_ overriding: UpsertOverriding) -> Self { with { $0.overriding = overriding } }
 
     /// Overwrites only where this is true. A row where it is not is locked all the same.
     ///

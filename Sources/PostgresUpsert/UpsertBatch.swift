@@ -62,6 +62,7 @@ extension UpsertDefinition {
         if let failure = plan.failure { throw failure }
         let keys = try plan.keys(of: rows)
         let order = keys.order()
+        if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
             let (kept, representatives) = try distinct(rows, order.duplicates, plan)
             var batch = try self.batch(kept, cut)
@@ -89,7 +90,8 @@ extension UpsertDefinition {
 
     /// Where rows come from, by what their columns allow.
     func source(_ cut: UpsertCut = UpsertCut()) -> UpsertForm.Source {
-        if cut.isByRow { return .row }
+        if cut.isByRow || shape.action == .select { return .row }
+        if shape.updatesFirst, shape.returnsRows || !layout.canBeArrays { return .row }
         let strategy: UpsertStrategy
         switch batching.strategy {
         case .automatic, .copy: strategy = layout.canBeArrays ? .unnest : .values
@@ -150,6 +152,13 @@ extension UpsertPlan {
             }
         }
         return groups.isEmpty ? [(0, [])] : groups
+    }
+
+    var nullKeyRejected: PostgresError {
+        let names = sortKey.map { "\"\(columns[$0].name)\"" }.joined(separator: ", ")
+        return .upsert(
+            "table \"\(layout.name)\": a row's key (\(names)) holds NULL, and so would never conflict",
+            hint: "leave out rejectingNullKeys(), if its index says NULLS NOT DISTINCT")
     }
 
     var nullKey: PostgresError {

@@ -58,7 +58,7 @@ enum UpsertMatching {
 extension UpsertShape {
     /// What is said of a row that was neither inserted nor updated.
     func leftOutOutcome(_ action: Action) -> UpsertOutcome {
-        if action == .nothing { return .skipped }
+        if action != .update { return .skipped }
         switch (filter != nil, onlyIfChanged) {
         case (true, false): return .skipped
         case (false, true): return .unchanged
@@ -66,10 +66,11 @@ extension UpsertShape {
         }
     }
 
-    /// The outcome of a row that was written, from the column behind the returned ones; nil when it was not asked for.
+    /// The outcome of a row that was written, or found, from the column behind the returned ones; nil when it was not asked for.
     func outcome(_ row: PostgresRow, _ column: Int) throws(PostgresError) -> UpsertOutcome? {
         guard wantsOutcomes else { return nil }
-        return try row.decode(column, as: Bool.self) ? .inserted : .updated
+        if try row.decode(column, as: Bool.self) { return .inserted }
+        return action == .select ? .skipped : .updated
     }
 }
 
@@ -107,6 +108,9 @@ extension Upsert {
             throw UpsertMatching.mismatch(sent: statement.count, answered: answers.count)
         }
         for answer in answers { outputs.append(try output.written(answer, try shape.outcome(answer, next))) }
-        return (outputs, answers.count)
+        guard shape.action == .select else { return (outputs, answers.count) }
+        var inserted = 0
+        for answer in answers where try answer.decode(next, as: Bool.self) { inserted += 1 }
+        return (outputs, inserted)
     }
 }

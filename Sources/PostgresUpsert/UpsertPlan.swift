@@ -7,7 +7,7 @@ final class UpsertPlan<Row>: Sendable {
     @usableFromInline let text: PostgresQuery.Text
     /// Why there is no text.
     @usableFromInline let failure: PostgresError?
-    /// Whether every row can be bound to this very text.
+    /// Whether every row can be bound to this very text, unseen.
     @usableFromInline let isPlain: Bool
     let answer: UpsertStatement.Answer
     /// What is said of a row that was neither inserted nor updated.
@@ -23,7 +23,7 @@ final class UpsertPlan<Row>: Sendable {
     /// Whether two rows of equal `sortKey` would be written twice, which the server refuses.
     let sortKeyIsConflictKey: Bool
     let form: UpsertForm
-    private let layout: TableLayout<Row>
+    let layout: TableLayout<Row>
     private let shape: UpsertShape
     private let sizes = Mutex<[Int: UpsertPlan<Row>]>([:])
     /// The plans of rows that have not all columns, by the columns that are absent.
@@ -51,7 +51,7 @@ final class UpsertPlan<Row>: Sendable {
         self.form = form
         text = TextCache.shared.text(statement.sql)
         failure = nil
-        isPlain = layout.fieldColumns.isEmpty || form.absent != 0
+        isPlain = layout.fieldColumns.isEmpty && !shape.rejectsNullKeys
         answer = statement.answer
         leftOut = shape.leftOutOutcome(resolved.action)
         columns = resolved.sent.map { layout.columns[$0] }
@@ -102,6 +102,7 @@ final class UpsertPlan<Row>: Sendable {
     func unevenQuery(_ row: UnsafePointer<Row>) throws(PostgresError) -> PostgresQuery {
         let plan = variant(absent: absent(row))
         if let failure = plan.failure { throw failure }
+        if shape.rejectsNullKeys, try plan.keys(of: [row.pointee]).order().holdsNull { throw plan.nullKeyRejected }
         return PostgresQuery(plan.text, parameterCount: plan.parameterCount) { encoder in
             for append in plan.appendParameters { append(row, &encoder) }
             plan.appendConstants(to: &encoder)

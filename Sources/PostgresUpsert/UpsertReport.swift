@@ -51,7 +51,7 @@ extension PostgresExecutor {
             let batch = try upsert.batch(UpsertCut(isByRow: isolation == .row))
             return try await report(upsert, batch, isolation == .batch ? .atomic : .isolated)
         } catch {
-            throw definition.explain(error)
+            throw await explained(error, definition)
         }
     }
 

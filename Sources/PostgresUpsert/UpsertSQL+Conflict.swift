@@ -20,7 +20,7 @@ extension UpsertSQL {
         case .columns(let key, let predicate):
             appendColumns(key)
             try appendPredicate(predicate)
-        case .constraint(let name, _): sql += " ON CONSTRAINT \(quoted(name))"
+        case .constraint(let name, _), .exclusion(let name): sql += " ON CONSTRAINT \(quoted(name))"
         case .index(let expressions, let predicate):
             sql += " ("
             try append(expressions)
@@ -29,15 +29,27 @@ extension UpsertSQL {
         case .any: break
         }
         switch resolved.action {
-        case .nothing: sql += " DO NOTHING"
+        case .nothing, .select: sql += " DO NOTHING"
         case .update:
             sql += " DO UPDATE SET "
-            for (number, assignment) in resolved.assignments.enumerated() {
-                if number > 0 { sql += ", " }
-                sql += "\(layout.quotedColumns[assignment.column]) = "
+            try appendAssignments()
+            try appendFilter(" WHERE ")
+        }
+    }
+
+    /// `"a" = EXCLUDED."a", "b" = now()`
+    mutating func appendAssignments() throws(PostgresError) {
+        for (number, assignment) in resolved.assignments.enumerated() {
+            if number > 0 { sql += ", " }
+            let column = layout.quotedColumns[assignment.column]
+            sql += "\(column) = "
+            if case .now = assignment.value, shape.touchesOnlyChanged {
+                sql += "CASE WHEN "
+                try appendChangeGuard("touchOnlyChanged()")
+                sql += " THEN now() ELSE \(layout.existing).\(column) END"
+            } else {
                 try append(assignment.value, of: assignment.column)
             }
-            try appendFilter()
         }
     }
 
@@ -51,28 +63,33 @@ extension UpsertSQL {
         try append(predicate)
     }
 
-    private mutating func appendFilter() throws(PostgresError) {
-        var keyword = " WHERE "
+    mutating func appendFilter(_ keyword: String, marking isMarking: Bool = true) throws(PostgresError) {
+        let marks = marks && isMarking
+        var keyword = keyword
         if let filter = shape.filter {
             var condition = UpsertFragment(text: "")
-            if shape.onlyIfChanged || marks { condition.append(operand: filter) } else { condition.append(filter) }
+            if shape.onlyIfChanged || marks || keyword != " WHERE " {
+                condition.append(operand: filter)
+            } else {
+                condition.append(filter)
+            }
             sql += keyword
             try append(condition)
             keyword = " AND "
         }
         if shape.onlyIfChanged {
             sql += keyword
-            try appendChangeGuard()
+            try appendChangeGuard("ifChanged()")
             keyword = " AND "
         }
         if marks { sql += "\(keyword)set_config('\(mark)', '1', true) IS NOT NULL" }
     }
 
     /// `("t"."a", "t"."b") IS DISTINCT FROM (EXCLUDED."a", EXCLUDED."b")`; a touch column is no change.
-    private mutating func appendChangeGuard() throws(PostgresError) {
+    private mutating func appendChangeGuard(_ modifier: String) throws(PostgresError) {
         let compared = resolved.assignments.filter { if case .now = $0.value { false } else { true } }
         guard !compared.isEmpty else {
-            throw .upsert("table \"\(layout.name)\": ifChanged() has no column to compare")
+            throw .upsert("table \"\(layout.name)\": \(modifier) has no column to compare")
         }
         let existing = compared.map { "\(layout.existing).\(layout.quotedColumns[$0.column])" }
         sql += compared.count == 1 ? existing[0] : "(\(existing.joined(separator: ", ")))"
@@ -83,7 +100,7 @@ extension UpsertSQL {
             if case .fragment(let fragment) = assignment.value {
                 if fragment.pieces == [.text("DEFAULT")] {
                     throw .upsert(
-                        "table \"\(layout.name)\": ifChanged() cannot compare column"
+                        "table \"\(layout.name)\": \(modifier) cannot compare column"
                             + " \"\(layout.columns[assignment.column].name)\" with DEFAULT")
                 }
                 var operand = UpsertFragment(text: "")
@@ -113,7 +130,7 @@ extension UpsertSQL {
         }
     }
 
-    private mutating func append(_ fragment: UpsertFragment) throws(PostgresError) {
+    mutating func append(_ fragment: UpsertFragment) throws(PostgresError) {
         if let failure = fragment.failure { throw failure }
         for piece in fragment.pieces {
             switch piece {

@@ -16,7 +16,8 @@ extension UpsertSQL {
         let stamps = resolved.stamped.map { _ in "now()" }
         // OFFSET keeps the sort below the mark, which must be reset row by row.
         let input =
-            marks ? "(SELECT * FROM upsert_input ORDER BY n OFFSET 0) AS i\(resetMark)" : "upsert_input ORDER BY n"
+            marks
+            ? "(SELECT * FROM upsert_input ORDER BY n OFFSET 0) AS i WHERE \(resetMark)" : "upsert_input ORDER BY n"
         sql =
             "WITH upsert_input AS (\(try ordinalRows(names))), upsert_written AS (" + insertInto + " SELECT "
             + (names + stamps).joined(separator: ", ") + " FROM " + input
@@ -43,7 +44,7 @@ extension UpsertSQL {
     }
 
     /// The rows sent, and the number of each.
-    private func ordinalRows(_ names: [String]) throws(PostgresError) -> String {
+    func ordinalRows(_ names: [String]) throws(PostgresError) -> String {
         if form.source == .stage { return "SELECT \(stagedColumns(named: true)), n FROM \(StagedRows.table)" }
         let columns = (names + ["n"]).joined(separator: ", ")
         return "SELECT * FROM \(try unnest()) WITH ORDINALITY AS i(\(columns))"
@@ -51,7 +52,7 @@ extension UpsertSQL {
 
     /// A value sent for a column, as the column's own type. `text = citext` compares as text, which is not how the key was
     /// compared, and a float4 or timestamp(0) column does not hold what was sent.
-    private func asColumnType(_ index: Int, _ value: String) -> String {
+    func asColumnType(_ index: Int, _ value: String) -> String {
         let column = layout.columns[index]
         if column.declaredType != nil || hasOneForm(column.type) { return value }
         let record = "jsonb_build_object(\(literal(column.name)), \(value))"

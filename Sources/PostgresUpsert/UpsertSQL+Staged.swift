@@ -38,7 +38,7 @@ extension UpsertSQL {
         // OFFSET keeps the sort below the mark, which must be reset row by row.
         let rows =
             marks
-            ? "(SELECT * FROM \(StagedRows.table) ORDER BY n OFFSET 0) AS i\(resetMark)"
+            ? "(SELECT * FROM \(StagedRows.table) ORDER BY n OFFSET 0) AS i WHERE \(resetMark)"
             : "\(StagedRows.table) ORDER BY n"
         sql = "\(insertInto) SELECT \(stagedColumns(named: false))\(stamps) FROM \(rows)"
         try appendConflict()

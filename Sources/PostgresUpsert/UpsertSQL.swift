@@ -31,6 +31,11 @@ struct UpsertSQL<Row> {
         _ shape: UpsertShape, _ resolved: ResolvedUpsert, _ layout: TableLayout<Row>, _ form: UpsertForm
     ) throws(PostgresError) -> UpsertStatement {
         var writer = UpsertSQL(layout: layout, shape: shape, resolved: resolved, form: form)
+        if resolved.action == .select {
+            guard form.source == .row else { throw layout.oneByOne("doSelect()") }
+            return try writer.selectedRow()
+        }
+        if shape.updatesFirst, resolved.action == .update { return try writer.updatedFirst() }
         switch form.source {
         case .row: return try writer.oneRow()
         case .values(let count): return try writer.valueRows(count)
@@ -43,7 +48,7 @@ struct UpsertSQL<Row> {
     /// `INSERT INTO "t" ("a", "b") VALUES ($1, $2) ON CONFLICT ("a") DO UPDATE SET "b" = EXCLUDED."b"`
     private mutating func oneRow() throws(PostgresError) -> UpsertStatement {
         let row = values(row: 0)
-        sql = insertInto + (marks ? " SELECT \(row)\(resetMark)" : " VALUES (\(row))")
+        sql = insertInto + (marks ? " SELECT \(row) WHERE \(resetMark)" : " VALUES (\(row))")
         try appendConflict()
         return finishOrdered()
     }
@@ -83,7 +88,7 @@ struct UpsertSQL<Row> {
     /// rows.
     private mutating func manyRows() throws(PostgresError) -> UpsertStatement {
         let stamps = resolved.stamped.map { _ in ", now()" }.joined()
-        sql = "\(insertInto) SELECT *\(stamps) FROM \(try unnest())\(resetMark)"
+        sql = "\(insertInto) SELECT *\(stamps) FROM \(try unnest())" + (marks ? " WHERE \(resetMark)" : "")
         try appendConflict()
         return finishOrdered()
     }
@@ -92,7 +97,8 @@ struct UpsertSQL<Row> {
     var insertInto: String {
         let names = (resolved.sent + resolved.stamped).map { layout.quotedColumns[$0] }.joined(separator: ", ")
         let alias = layout.existing == quoted(layout.name) ? "" : " AS \(layout.existing)"
-        return "INSERT INTO \(layout.quotedName)\(alias) (\(names))"
+        let overriding = shape.overriding.map { " OVERRIDING \($0.rawValue)" } ?? ""
+        return "INSERT INTO \(layout.quotedName)\(alias) (\(names))\(overriding)"
     }
 
     /// `unnest($1::text[], $2::text[]::jsonb[])`
@@ -130,8 +136,8 @@ extension UpsertSQL {
 
     var mark: String { markName(of: layout.quotedName) }
 
-    /// ` WHERE set_config(...)`: true, and done anew for each row.
-    var resetMark: String { marks ? " WHERE set_config('\(mark)', '0', true) IS NOT NULL" : "" }
+    /// A condition that is true, and done anew for each row.
+    var resetMark: String { "set_config('\(mark)', '0', true) IS NOT NULL" }
 
     /// DO NOTHING writes no rows but new ones.
     var insertedExpression: String {

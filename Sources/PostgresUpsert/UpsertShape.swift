@@ -12,11 +12,15 @@ struct UpsertShape: Sendable {
         case index(UpsertFragment, predicate: UpsertFragment?)
         /// Any unique or exclusion constraint: DO NOTHING only.
         case any
+        /// DO NOTHING only.
+        case exclusion(String)
     }
 
     enum Action: Sendable {
         case nothing
         case update
+        /// The stored row is answered, and left alone.
+        case select
     }
 
     var target = Target.primaryKey
@@ -27,6 +31,15 @@ struct UpsertShape: Sendable {
     var touched: [Int] = []
     var filter: UpsertFragment?
     var onlyIfChanged = false
+    /// Whether updated-at columns stay as they are in rows that do not change otherwise.
+    var touchesOnlyChanged = false
+    /// Whether an upsert without anything to update does nothing; otherwise it is an error.
+    var mayDoNothing = false
+    /// Whether an UPDATE is tried first.
+    var updatesFirst = false
+    /// Whether a NULL in the conflict key is an error.
+    var rejectsNullKeys = false
+    var overriding: UpsertOverriding?
     var wantsOutcomes = false
     var returning: [Int] = []
     /// Whether the columns returned are also wanted as they were before.
@@ -94,6 +107,13 @@ extension UpsertShape {
             if let error = checkIdentifier(name) { throw error }
             resolved.conflictKey = key.isEmpty ? nil : key
         case .index: break
+        case .exclusion(let name):
+            if let error = checkIdentifier(name) { throw error }
+            guard action == .nothing else {
+                throw .upsert(
+                    "table \"\(layout.name)\": rows that conflict by an exclusion constraint can only be left alone",
+                    hint: "leave out what updates behind doNothing(onExclusionConstraint:)")
+            }
         case .any:
             guard action == .nothing else {
                 throw .upsert(
@@ -111,7 +131,7 @@ extension UpsertShape {
             if options.contains(.generated) || lacking.contains(index) { continue }
             if stamps.contains(index) {
                 resolved.stamped.append(index)
-            } else if !options.contains(.identity) || conflictKey.contains(index) {
+            } else if !options.contains(.identity) || conflictKey.contains(index) || overriding != nil {
                 resolved.sent.append(index)
             }
         }
@@ -120,6 +140,13 @@ extension UpsertShape {
                 "table \"\(layout.name)\": rows cannot conflict by column \"\(columns[index].name)\", which is never sent"
             )
         }
+        if rejectsNullKeys, resolved.conflictKey == nil {
+            throw .upsert(
+                "table \"\(layout.name)\": rejectingNullKeys() needs to know the key columns",
+                hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")
+        }
+        try checkSelect(layout, conflictKey: resolved.conflictKey)
+        try checkUpdateFirst(layout, conflictKey: resolved.conflictKey)
         guard !resolved.sent.isEmpty else {
             throw .upsert("table \"\(layout.name)\" has no column whose value is sent")
         }
@@ -130,6 +157,35 @@ extension UpsertShape {
             if resolved.assignments.isEmpty { resolved.action = .nothing }
         }
         return resolved
+    }
+
+    private func checkSelect<Row>(_ layout: TableLayout<Row>, conflictKey: [Int]?) throws(PostgresError) {
+        guard action == .select else { return }
+        guard conflictKey != nil else {
+            throw .upsert(
+                "table \"\(layout.name)\": doSelect() needs to know the key columns",
+                hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")
+        }
+        guard returnsRows, !wantsOldRow else {
+            throw .upsert(
+                "table \"\(layout.name)\": doSelect() answers rows as they are stored",
+                hint: "ask for them: returning(...), returningRow() or outcomes()")
+        }
+    }
+
+    private func checkUpdateFirst<Row>(_ layout: TableLayout<Row>, conflictKey: [Int]?) throws(PostgresError) {
+        guard updatesFirst else { return }
+        let reason: String? =
+            switch target {
+            case .columns(_, let predicate?) where !predicate.pieces.isEmpty: "a partial index"
+            case _ where conflictKey == nil: "a key that only the server knows"
+            case _ where action != .update: "an upsert that does not update"
+            case _ where wantsOldRow: "old columns"
+            default: nil
+            }
+        if let reason {
+            throw .upsert("table \"\(layout.name)\": updateFirst() does not go with \(reason)")
+        }
     }
 
     private func assignments<Row>(
@@ -163,10 +219,10 @@ extension UpsertShape {
                 result.append((index, .excluded))
             }
         }
-        guard !result.isEmpty || !lacking.isEmpty else {
+        guard !result.isEmpty || !lacking.isEmpty || mayDoNothing else {
             throw .upsert(
                 "table \"\(layout.name)\": the upsert has nothing to update",
-                hint: "use .doNothing() to leave rows alone")
+                hint: "use .doNothing() to leave rows alone, or .orDoNothing() where it depends on the columns")
         }
         return result
     }

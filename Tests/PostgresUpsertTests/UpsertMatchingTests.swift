@@ -117,13 +117,34 @@ import Testing
         #expect(explain(error).message == message)
     }
 
+    @Test func u10ADuplicateKeyNamesTheConstraintThatIsNoTarget() {
+        var found = PostgresError.Server(severity: "ERROR", sqlState: "23505", message: "duplicate key value")
+        found.constraint = "hosts_n_key"
+        let error = PostgresError(code: .uniqueViolation, message: "m", outcome: .rejected, server: found)
+        let explained = explain(error)
+        #expect(explained.message.contains("conflicts by \"hosts_n_key\", which is not the conflict target"))
+        #expect(explained.message.contains("duplicate key value"))
+        #expect(explained.constraint == "hosts_n_key")
+    }
+
+    @Test func u8AConstraintThatIsMissingIsNamed() {
+        var found = PostgresError.Server(
+            severity: "ERROR", sqlState: "42704", message: "constraint \"c\" for table \"hosts\" does not exist")
+        let error = PostgresError(code: .undefinedObject, message: "m", outcome: .rejected, server: found)
+        #expect(explain(error, Hostname.upsert.onConstraint("c")).hint?.contains("onConflict(...)") == true)
+        #expect(explain(error).message == "m")
+        found.message = "type \"x\" does not exist"
+        let other = PostgresError(code: .undefinedObject, message: "m", outcome: .rejected, server: found)
+        #expect(explain(other, Hostname.upsert.onConstraint("c")).message == "m")
+    }
+
     @Test func aTypeThatHasToBeDeclared() {
         #expect(explain(server("42804")).hint?.contains("type: \"jsonb\"") == true)
         #expect(explain(server("428C9")).hint?.contains(".generated") == true)
     }
 
     @Test func everythingElseStaysAsItIs() {
-        #expect(explain(server("23505")).message == "original")
+        #expect(explain(server("23503")).message == "original")
         #expect(explain(PostgresError(code: .cancelled, message: "m")).message == "m")
     }
 }
