@@ -109,6 +109,9 @@ struct ReadmeTests {
     @Test func upserts() async throws {
         let db = try await PostgresConnection.connect(try await makeShop())
 
+        // Before it is known what outcomes are told by here.
+        let sql = try #require(readmeBlocks("sql").first)
+        #expect(words(PageStats.count.sql) == words(sql))
         // README: upsert
         let page = PageStats(path: "/home", hits: 1)
         let outcome = try await db.upsert(PageStats.count(page)).one()  // .inserted, then .updated
@@ -117,9 +120,6 @@ struct ReadmeTests {
         #expect(outcome == .inserted)
         #expect(try await db.upsert(PageStats.count(page)).one() == .updated)
         #expect(try await db.query("SELECT hits FROM page_stats", as: Int.self).one() == 2)
-        let sql = try #require(readmeBlocks("sql").first)
-        #expect(words(PageStats.count.sql) == words(sql))
-
         let pages = [PageStats(path: "/a", hits: 5), PageStats(path: "/home", hits: 3)]
         // README: upserts
         try await db.upsert(page)  // overwrites all columns but the key

@@ -23,30 +23,15 @@ struct ArrayElement: Sendable {
     }
 }
 
+private let builtInTypes: [(type: PostgresType, name: String)] = [
+    (.bool, "bool"), (.bytea, "bytea"), (.name, "name"), (.int8, "int8"), (.int2, "int2"), (.int4, "int4"),
+    (.text, "text"), (.oid, "oid"), (.json, "json"), (.float4, "float4"), (.float8, "float8"), (.bpchar, "bpchar"),
+    (.varchar, "varchar"), (.date, "date"), (.time, "time"), (.timestamp, "timestamp"), (.timestamptz, "timestamptz"),
+    (.interval, "interval"), (.numeric, "numeric"), (.uuid, "uuid"), (.jsonb, "jsonb"),
+]
+
 /// The names of the types that have codecs; others need no cast, as their OID is declared with the parameter.
-private func builtInTypeName(_ oid: UInt32) -> String? {
-    switch oid {
-    case PostgresType.bool.oid: "bool"
-    case PostgresType.bytea.oid: "bytea"
-    case PostgresType.name.oid: "name"
-    case PostgresType.int8.oid: "int8"
-    case PostgresType.int2.oid: "int2"
-    case PostgresType.int4.oid: "int4"
-    case PostgresType.text.oid: "text"
-    case PostgresType.oid.oid: "oid"
-    case PostgresType.json.oid: "json"
-    case PostgresType.float4.oid: "float4"
-    case PostgresType.float8.oid: "float8"
-    case PostgresType.bpchar.oid: "bpchar"
-    case PostgresType.varchar.oid: "varchar"
-    case PostgresType.date.oid: "date"
-    case PostgresType.time.oid: "time"
-    case PostgresType.timestamp.oid: "timestamp"
-    case PostgresType.timestamptz.oid: "timestamptz"
-    case PostgresType.interval.oid: "interval"
-    case PostgresType.numeric.oid: "numeric"
-    case PostgresType.uuid.oid: "uuid"
-    case PostgresType.jsonb.oid: "jsonb"
-    default: nil
-    }
-}
+func builtInTypeName(_ oid: UInt32) -> String? { builtInTypes.first { $0.type.oid == oid }?.name }
+
+/// The name of an array's elements.
+func builtInElementName(ofArray oid: UInt32) -> String? { builtInTypes.first { $0.type.arrayOID == oid }?.name }

@@ -47,6 +47,8 @@ public struct Column<Row>: Sendable {
     let format: PostgresFormat
     let appendParameter: AppendParameter
     let writeCells: WriteCells
+    /// Whether a row has no value; nil when each has.
+    let isAbsent: (@Sendable (UnsafePointer<Row>) -> Bool)?
 
     /// - Parameters:
     ///   - name: the column's name, without quotes.
@@ -124,14 +126,16 @@ public struct Column<Row>: Sendable {
         self.init(
             name: name, declaredType: type?.description, options: ColumnOption(options), path: path, offset: offset,
             valueType: ObjectIdentifier(Value.self), valueTypeName: "\(Value.self)", type: Value.postgresType,
-            format: Value.postgresFormat, appendParameter: appendParameter, writeCells: writeCells)
+            format: Value.postgresFormat, appendParameter: appendParameter, writeCells: writeCells,
+            isAbsent: absenceTest(path))
     }
 
     @usableFromInline
     init(
         name: String, declaredType: String?, options: ColumnOption, path: any PartialKeyPath<Row> & Sendable,
         offset: Int?, valueType: ObjectIdentifier, valueTypeName: String, type: PostgresType, format: PostgresFormat,
-        appendParameter: @escaping AppendParameter, writeCells: @escaping WriteCells
+        appendParameter: @escaping AppendParameter, writeCells: @escaping WriteCells,
+        isAbsent: (@Sendable (UnsafePointer<Row>) -> Bool)?
     ) {
         self.name = name
         self.declaredType = declaredType
@@ -144,6 +148,7 @@ public struct Column<Row>: Sendable {
         self.format = format
         self.appendParameter = appendParameter
         self.writeCells = writeCells
+        self.isAbsent = isAbsent
     }
 }
 

@@ -77,6 +77,9 @@ final class TableLayout<Row>: Sendable {
     let quotedName: String
     /// How the stored row is called in DO UPDATE, where the proposed one is called EXCLUDED.
     let existing: String
+    let memory = FactsMemory()
+    /// The columns of which a row may have no value.
+    let fieldColumns: [Int]
 
     /// - Parameter parameters: types and their names that `init:` takes; nil when there is none.
     init(schema: String?, name: String, columns: [Column<Row>], parameters: [(ObjectIdentifier, String)]?) {
@@ -84,6 +87,7 @@ final class TableLayout<Row>: Sendable {
         self.name = name
         self.columns = columns
         quotedColumns = columns.map { quoted($0.name) }
+        fieldColumns = columns.indices.filter { columns[$0].isAbsent != nil }
         quotedName = (schema.map { quoted($0) + "." } ?? "") + quoted(name)
         existing = name.utf8.elementsEqual("excluded".utf8) ? "\"existing\"" : quoted(name)
         failure =
@@ -96,6 +100,9 @@ final class TableLayout<Row>: Sendable {
             if let error = checkIdentifier(identifier) {
                 return error.with(message: "table \"\(name)\": \(error.message)")
             }
+        }
+        if columns.count(where: { $0.isAbsent != nil }) > 64 {
+            return .upsert("table \"\(name)\" has more than 64 columns of type UpsertField")
         }
         if columns.isEmpty { return .upsert("table \"\(name)\" is declared without columns") }
         for (index, column) in columns.enumerated() {

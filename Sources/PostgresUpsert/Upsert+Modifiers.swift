@@ -1,5 +1,13 @@
 public import Postgres
 
+/// What OVERRIDING says (manual, "INSERT").
+public enum UpsertOverriding: String, Sendable, Hashable {
+    /// The rows' values go into identity columns, those GENERATED ALWAYS too.
+    case systemValue = "SYSTEM VALUE"
+    /// The rows' values are ignored, and the sequence's taken.
+    case userValue = "USER VALUE"
+}
+
 extension Upsert {
     func with<Result>(
         _ output: UpsertOutput<Result>, _ change: (inout UpsertShape) -> Void
@@ -7,7 +15,9 @@ extension Upsert {
         var shape = definition.shape
         change(&shape)
         return Upsert<Row, Result>(
-            rows: rows, definition: UpsertDefinition(layout: definition.layout, shape: shape), output: output)
+            rows: rows,
+            definition: UpsertDefinition(layout: definition.layout, shape: shape, batching: definition.batching),
+            output: output)
     }
 
     private func with(_ change: (inout UpsertShape) -> Void) -> Self { with(output, change) }
@@ -55,6 +65,22 @@ extension Upsert {
         with { $0.target = .index(expressions, predicate: predicate) }
     }
 
+    /// Leaves rows alone that conflict by an exclusion constraint, named without quotes. Nothing else can be done to them, so an
+    /// upsert that updates cannot be made of it.
+    ///
+    /// SQL: `ON CONFLICT ON CONSTRAINT "no_overlap" DO NOTHING`
+    public func doNothing(onExclusionConstraint name: String) -> Self {
+        with {
+            $0.target = .exclusion(name)
+            $0.action = .nothing
+        }
+    }
+
+    /// A NULL in a key column is an error before anything is sent. Without it a row whose key holds NULL never conflicts and is
+    /// always inserted, unless the index says NULLS NOT DISTINCT (PostgreSQL 15 and later; see
+    /// ``Postgres/PostgresExecutor/uniqueIndexes(of:)``).
+    public func rejectingNullKeys() -> Self { with { $0.rejectsNullKeys = true } }
+
     /// Rows conflict by any unique or exclusion constraint; together with `doNothing()` only.
     ///
     /// SQL: `ON CONFLICT DO NOTHING`
@@ -67,6 +93,37 @@ extension Upsert {
     ///
     /// SQL: `DO NOTHING`
     public func doNothing() -> Self { with { $0.action = .nothing } }
+
+    /// Leaves a stored row alone where there is nothing to update: a table that has no columns but its key and those that the
+    /// server fills. Otherwise that is an error, as it is mostly a mistake.
+    ///
+    /// SQL: `DO NOTHING`
+    public func orDoNothing() -> Self { with { $0.mayDoNothing = true } }
+
+    /// Gets the stored row, or creates it: a stored row is answered as it is, and neither written nor locked.
+    ///
+    /// ```swift
+    /// let tag = try await db.upsert(Upsert(Tag(name: "new")).doSelect().returningRow()).one()
+    /// ```
+    /// SQL: `WITH upsert_written AS (INSERT INTO ... ON CONFLICT ("name") DO NOTHING RETURNING "id") SELECT "id" FROM
+    /// upsert_written UNION ALL SELECT "id" FROM "tags" WHERE "name" = $1 AND NOT EXISTS (SELECT FROM upsert_written)`
+    ///
+    /// A row that another transaction inserted while the statement ran is in neither part. It is then run again, which finds it;
+    /// in a pipeline, which runs once, such a row has no answer. The outcome of a stored row is `skipped`. Many rows are a
+    /// statement each. Above READ COMMITTED such a row is a serialization failure (40001). A burnt sequence value is as for any
+    /// ON CONFLICT.
+    public func doSelect() -> Self { with { $0.action = .select } }
+
+    /// Tries an UPDATE first, in the same statement, and inserts only what it did not find. An INSERT takes a value of each
+    /// sequence before it finds the conflict, so a hot table with an int4 sequence runs out of numbers though it hardly grows; an
+    /// UPDATE takes none. It stays atomic: a row that came into being meanwhile is updated by ON CONFLICT.
+    ///
+    /// SQL: `WITH upsert_updated AS (UPDATE "t" SET ... FROM (...) AS excluded(...) WHERE "t"."key" = excluded."key" RETURNING ...)
+    /// INSERT INTO ... SELECT ... WHERE NOT EXISTS (SELECT FROM upsert_updated) ON CONFLICT ... DO UPDATE ...`
+    ///
+    /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Rows of a batch are locked
+    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each.
+    public func updateFirst() -> Self { with { $0.updatesFirst = true } }
 
     /// Overwrites these columns only, those given to `set`, and updated-at columns.
     ///
@@ -117,6 +174,17 @@ extension Upsert {
         with { $0.touched += indices(columns, &$0) }
     }
 
+    /// Updated-at columns are set to `now()` in rows that change otherwise, and stay as they are in others. Those are written all
+    /// the same: see ``ifChanged()``, which leaves them alone.
+    ///
+    /// SQL: `"fetched_at" = CASE WHEN "t"."hits" IS DISTINCT FROM EXCLUDED."hits" THEN now() ELSE "t"."fetched_at" END`
+    public func touchOnlyChanged() -> Self { with { $0.touchesOnlyChanged = true } }
+
+    /// What becomes of values for identity columns, which are then sent.
+    ///
+    /// SQL: `INSERT INTO "t" ("id", "n") OVERRIDING SYSTEM VALUE VALUES ($1, $2)`
+    public func overriding(_ overriding: UpsertOverriding) -> Self { with { $0.overriding = overriding } }
+
     /// Overwrites only where this is true. A row where it is not is locked all the same.
     ///
     /// ```swift
@@ -146,9 +214,10 @@ extension Upsert {
 extension Upsert {
     /// Asks what became of each row.
     ///
-    /// SQL: `RETURNING (xmax = 0)`. Of many rows that may be left out, by `doNothing()`, `where` or `ifChanged()`, the rows
-    /// written are joined to the rows sent by their key, as the server compares it. Where a trigger changes keys this cannot be
-    /// told, and is an error. On a partitioned table it needs PostgreSQL 18.
+    /// SQL: `RETURNING (xmax = 0)`, `RETURNING (old.tableoid IS NULL)` since PostgreSQL 18; see
+    /// ``Postgres/PostgresExecutor/prepareOutcomes(of:)``. Of many rows that may be left out, by `doNothing()`, `where` or
+    /// `ifChanged()`, the rows written are joined to the rows sent by their key, as the server compares it. Where a trigger
+    /// changes keys this cannot be told, and is an error.
     public func outcomes() -> Upsert<Row, UpsertOutcome> where Output == Never {
         with(.outcome) { $0.wantsOutcomes = true }
     }
@@ -190,6 +259,32 @@ extension Upsert {
     ) -> Upsert<Row, UpsertedRow<(repeat each Value)>> where Output == UpsertOutcome {
         let plain = Upsert<Row, Never>(rows: rows, definition: definition, output: .none)
         return plain.returning(repeat each columns).outcomes()
+    }
+
+    /// Asks for columns of each row as they are stored now and as they were before, which needs PostgreSQL 18; nil for a row that
+    /// was not written.
+    ///
+    /// SQL: `RETURNING "hits", old."hits", (old.tableoid IS NULL)`
+    ///
+    /// - Throws: when it is run, `unsupported` on an older server, before the upsert is sent.
+    public func returningChange<each Value: PostgresDecodable>(
+        _ columns: repeat any KeyPath<Row, each Value> & Sendable
+    ) -> Upsert<Row, UpsertChange<(repeat each Value)>?> where Output == Never {
+        let output = UpsertOutput<UpsertChange<(repeat each Value)>?>(
+            written: { (row, outcome) throws(PostgresError) -> UpsertChange<(repeat each Value)>? in
+                var columns = ColumnReader(row: row)
+                let new = (repeat try columns.next((each Value).self))
+                if outcome == .inserted { return UpsertChange(old: nil, new: new) }
+                return UpsertChange(old: (repeat try columns.next((each Value).self)), new: new)
+            },
+            leftOut: { (_) throws(PostgresError) -> UpsertChange<(repeat each Value)>? in nil })
+        var paths: [PartialKeyPath<Row>] = []
+        for column in repeat each columns { paths.append(column) }
+        return with(output) {
+            $0.returning = indices(paths, &$0)
+            $0.wantsOldRow = true
+            $0.wantsOutcomes = true
+        }
     }
 
     /// Asks for the whole row as it is stored now; nil for a row that was not written.

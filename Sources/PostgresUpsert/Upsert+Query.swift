@@ -1,21 +1,38 @@
 public import Postgres
 
 extension Upsert {
-    /// The statement with its rows bound.
-    func bind() throws(PostgresError) -> UpsertBatch {
-        switch rows {
-        case .none: throw .upsert("the upsert of table \"\(definition.layout.name)\" has no rows", hint: "upsert(row)")
-        case .one(let row):
-            return UpsertBatch(query: try plan.query(row), order: nil)
-        case .many(let rows): return try plan.batch(rows)
-        }
+    /// The one statement that it is, with its rows bound.
+    func bind() throws(PostgresError) -> UpsertStatementRows<Row> {
+        guard case .many(let rows) = rows else { return try bindRow() }
+        let batch = try definition.batch(rows, UpsertCut(isSingle: true))
+        guard let statement = batch.statements.first else { throw noRows }
+        return statement
     }
 
-    /// Nil when there is nothing to send.
-    @usableFromInline
-    func bindUnlessEmpty() throws(PostgresError) -> PostgresQuery? {
-        if case .many(let rows) = rows, rows.isEmpty, plan.failure == nil { return nil }
-        return try bind().query
+    /// Its rows as statements.
+    func batch(_ cut: UpsertCut = UpsertCut()) throws(PostgresError) -> UpsertBatch<Row> {
+        if case .many(let rows) = rows { return try definition.batch(rows, cut) }
+        return UpsertBatch(statements: [try bindRow()], count: 1)
+    }
+
+    private func bindRow() throws(PostgresError) -> UpsertStatementRows<Row> {
+        guard case .one(let row) = rows else { throw noRows }
+        let plan = definition.plan(.row)
+        return UpsertStatementRows(query: try plan.query(row), plan: plan, order: nil, count: 1, bytes: 0)
+    }
+
+    /// How many rows were given.
+    var rowCount: Int {
+        if case .many(let rows) = rows { rows.count } else { 1 }
+    }
+
+    /// Why it cannot be run, as far as that can be said without binding rows.
+    var failure: PostgresError? {
+        if case .none = rows { noRows } else { error }
+    }
+
+    private var noRows: PostgresError {
+        .upsert("the upsert of table \"\(definition.layout.name)\" has no rows", hint: "upsert(row)")
     }
 
     /// The statement as a typed query, to join a pipeline.
@@ -28,18 +45,20 @@ extension Upsert {
     /// that cannot leave rows out, a row that was not written has no answer. An upsert that cannot be run is a query that fails
     /// when it is run, before anything is sent.
     public var query: PostgresQuery.Typed<Output> {
-        let query: PostgresQuery
-        do throws(PostgresError) { query = try bind().query } catch { query = .failing(error) }
-        let output = output
-        let definition = definition
-        let isMatched = if case .matched = plan.answer { true } else { false }
-        return PostgresQuery.Typed(query) { (row: PostgresRow) throws(PostgresError) -> Output in
-            let shape = definition.shape
-            let next = shape.returning.count
-            guard isMatched else { return try output.written(row, try shape.outcome(row, next)) }
-            guard try row.decode(next + 1, as: Int?.self) != nil else {
-                return try output.leftOut(shape.leftOutOutcome)
+        let statement: UpsertStatementRows<Row>
+        do throws(PostgresError) { statement = try bind() } catch {
+            return PostgresQuery.Typed(.failing(error)) { (_: PostgresRow) throws(PostgresError) -> Output in
+                throw error
             }
+        }
+        let output = output
+        let shape = definition.shape
+        let plan = statement.plan
+        let isMatched = if case .matched = plan.answer { true } else { false }
+        return PostgresQuery.Typed(statement.query) { (row: PostgresRow) throws(PostgresError) -> Output in
+            let next = shape.returnedCount
+            guard isMatched else { return try output.written(row, try shape.outcome(row, next)) }
+            guard try row.decode(next + 1, as: Int?.self) != nil else { return try output.leftOut(plan.leftOut) }
             return try output.written(row, try shape.outcome(row, next + 3))
         }
     }
@@ -58,7 +77,7 @@ extension Upsert where Output == Never {
         } catch {
             query = .failing(error)
         }
-        return PostgresQuery.Typed(query) { (_: PostgresRow) throws(PostgresError) -> Never in throw noRows() }
+        return PostgresQuery.Typed(query) { (_: PostgresRow) throws(PostgresError) -> Never in throw rowsOfNone() }
     }
 
     @usableFromInline
@@ -66,6 +85,6 @@ extension Upsert where Output == Never {
 }
 
 @usableFromInline
-func noRows() -> PostgresError {
+func rowsOfNone() -> PostgresError {
     PostgresError(code: .unsupported, message: "an upsert without RETURNING has no rows", outcome: .succeeded)
 }

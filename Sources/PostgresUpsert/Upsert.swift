@@ -31,21 +31,25 @@ public struct Upsert<Row: PostgresTable, Output>: Sendable {
         self.output = output
     }
 
-    /// The SQL text, `$1` for the first parameter: for one row, or for many when it holds many.
+    /// The SQL text, `$1` for the first parameter: for one row, or for many when it holds many. How outcomes are told depends on
+    /// the server and the table; until they are known, this is the text for a plain table before PostgreSQL 18.
     public var sql: String { plan.text.sql }
 
     /// Why it cannot be run; nil when it can.
     public var error: PostgresError? { plan.failure }
 
     var plan: UpsertPlan<Row> {
-        if case .many = rows { definition.manyRows } else { definition.oneRow }
+        guard case .many(let rows) = rows else { return definition.plan(.row) }
+        let plan = definition.plan(definition.source())
+        guard case .values = plan.form.source else { return plan }
+        return plan.sized(min(max(1, rows.count), UpsertThresholds.rowsPerValues))
     }
 
     /// The same upsert with another row.
     @inlinable
     public func callAsFunction(_ row: Row) -> Self { Self(rows: .one(row), definition: definition, output: output) }
 
-    /// The same upsert with other rows, in one statement.
+    /// The same upsert with other rows, in one statement if that is not too large: see ``chunks(rows:bytes:)``.
     ///
     /// SQL: `INSERT INTO "page_stats" ("path", "hits") SELECT * FROM unnest($1::text[], $2::int8[]) ON CONFLICT ...`
     public func rows(_ rows: some Collection<Row>) -> Self {
@@ -65,8 +69,8 @@ extension Upsert where Output == Never {
     /// An upsert of one row.
     public init(_ row: Row) { self.init(rows: .one(row), definition: Row.table.upsert, output: .none) }
 
-    /// An upsert of many rows in one statement. Two rows of one key are an error; the rows are sorted by key, so that
-    /// concurrent batches do not deadlock.
+    /// An upsert of many rows. Two rows of one key are an error, unless ``duplicates(_:)`` says otherwise; the rows are sorted by
+    /// key, so that concurrent batches do not deadlock.
     public init(_ rows: some Collection<Row>) {
         self.init(rows: .many(Array(rows)), definition: Row.table.upsert, output: .none)
     }

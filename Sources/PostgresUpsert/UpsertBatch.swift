@@ -11,60 +11,118 @@ public struct UpsertDuplicateKeys: Error, Sendable, Hashable {
     public let groups: [[Int]]
 }
 
-/// Rows bound to a statement, and the order in which they are sent.
-struct UpsertBatch: Sendable {
+/// One statement of a batch, with its rows bound.
+struct UpsertStatementRows<Row>: Sendable {
     let query: PostgresQuery
-    /// Input indices in sending order; nil when that is the order of the input.
+    let plan: UpsertPlan<Row>
+    /// Indices into the rows of the batch, in sending order; nil when it holds all of them as they lie.
     let order: [Int]?
+    let count: Int
+    /// The parameters' size, about.
+    let bytes: Int
+}
+
+/// Rows as statements: mostly one.
+struct UpsertBatch<Row>: Sendable {
+    var statements: [UpsertStatementRows<Row>]
+    /// How many rows are sent.
+    var count: Int
+    /// For each row that was given, the one that was sent for it; nil when that is itself.
+    var representatives: [Int]?
+
+    /// Where the answer of each row that was given stands among the answers of all statements.
+    var positions: [Int] {
+        var order: [Int]?
+        if statements.count != 1 || statements[0].order != nil { order = statements.flatMap { $0.order ?? [] } }
+        let positions = UpsertMatching.positions(count: count, order: order)
+        return representatives?.map { positions[$0] } ?? positions
+    }
+
+    /// The rows that were given and travel in a statement.
+    func inputs(of statement: UpsertStatementRows<Row>) -> [Int] {
+        let sent = statement.order ?? Array(0..<statement.count)
+        guard let representatives else { return sent.sorted() }
+        let members = Set(sent)
+        return representatives.indices.filter { members.contains(representatives[$0]) }
+    }
+}
+
+/// How rows are cut into statements.
+struct UpsertCut: Sendable {
+    /// Exactly one statement, whatever its size: for a pipeline.
+    var isSingle = false
+    /// A statement for each row.
+    var isByRow = false
+}
+
+extension UpsertDefinition {
+    /// The rows as statements: sorted by key over all of them, so that concurrent batches do not deadlock.
+    func batch(_ rows: [Row], _ cut: UpsertCut = UpsertCut()) throws(PostgresError) -> UpsertBatch<Row> {
+        let plan = plan(source(cut))
+        if let failure = plan.failure { throw failure }
+        let keys = try plan.keys(of: rows)
+        let order = keys.order()
+        if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
+        if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
+            let (kept, representatives) = try distinct(rows, order.duplicates, plan)
+            var batch = try self.batch(kept, cut)
+            batch.representatives = representatives
+            return batch
+        }
+        var isByRow = plan.form.source == .row
+        if case .matched = plan.answer, order.holdsNull {
+            guard batching.strategy == .automatic, !cut.isSingle else { throw plan.nullKey }
+            isByRow = true
+        }
+        var binder = BatchBinder(self, rows, keys, cut)
+        if isByRow {
+            for index in order.indices ?? Array(rows.indices) { try binder.bind(row: index) }
+        } else if layout.fieldColumns.isEmpty {
+            try binder.bind(plan, order.indices, 0..<rows.count)
+        } else {
+            for (absent, indices) in plan.groups(of: rows, order.indices) {
+                try binder.bind(plan.variant(absent: absent), indices, 0..<indices.count)
+            }
+        }
+        if cut.isSingle, binder.statements.count != 1 { throw notOneStatement }
+        return UpsertBatch(statements: binder.statements, count: rows.count)
+    }
+
+    /// Where rows come from, by what their columns allow.
+    func source(_ cut: UpsertCut = UpsertCut()) -> UpsertForm.Source {
+        if cut.isByRow || shape.action == .select { return .row }
+        if shape.updatesFirst, shape.returnsRows || !layout.canBeArrays { return .row }
+        let strategy: UpsertStrategy
+        switch batching.strategy {
+        case .automatic, .copy: strategy = layout.canBeArrays ? .unnest : .values
+        case .unnest, .values: strategy = batching.strategy
+        }
+        if strategy == .unnest { return .arrays }
+        if UpsertSQL<Row>.cannotBeValues(shape, shape.action, evidence) != nil, !cut.isSingle { return .row }
+        return .values(1)
+    }
+
+    private var notOneStatement: PostgresError {
+        .upsert(
+            "table \"\(layout.name)\": the rows do not fit into one statement of a pipeline",
+            hint: "run the upsert by itself: db.upsert(...)")
+    }
 }
 
 extension UpsertPlan {
-    /// Rows as one array a column, sorted by key.
-    func batch(_ rows: [Row]) throws(PostgresError) -> UpsertBatch {
-        if let failure { throw failure }
-        guard let count = Int32(exactly: rows.count) else {
-            throw .upsert("\(rows.count) rows are more than an array can hold")
-        }
+    /// The keys that rows are sorted by.
+    func keys(of rows: [Row]) throws(PostgresError) -> BatchKeys {
         var keyColumns: [PostgresEncoder] = []
         for position in sortKey {
             var encoder = PostgresEncoder(capacity: rows.count &* 24)
             try write(columns[position], of: rows, order: nil, to: &encoder)
             keyColumns.append(encoder)
         }
-        let keys = BatchKeys(columns: keyColumns, count: rows.count)
-        let order = keys.order()
-        if sortKeyIsConflictKey, !order.duplicates.isEmpty { throw duplicateKeys(order.duplicates) }
-        if case .matched = answer, order.holdsNull {
-            throw .upsert(
-                "a key of the batch is NULL, so it cannot be told what became of its row",
-                hint: "upsert rows without a key apart, or do not ask for outcomes")
-        }
-
-        let query = PostgresQuery(text, parameterCount: parameterCount) { encoder in
-            for position in columns.indices {
-                let element = elements[position]
-                encoder.appendParameter(of: PostgresType(oid: element.arrayOID)) {
-                    (encoder: inout PostgresEncoder) throws(PostgresError) in
-                    // An array: dimensions, flags, element type, and for the one dimension length and first index.
-                    encoder.write(Int32(count == 0 ? 0 : 1))
-                    encoder.write(Int32(0))
-                    encoder.write(element.elementOID)
-                    if count == 0 { return }
-                    encoder.write(count)
-                    encoder.write(Int32(1))
-                    if let key = sortKey.firstIndex(of: position) {
-                        keys.write(key, order: order.indices, to: &encoder)
-                    } else {
-                        try write(columns[position], of: rows, order: order.indices, to: &encoder)
-                    }
-                }
-            }
-            appendConstants(to: &encoder)
-        }
-        return UpsertBatch(query: query, order: order.indices)
+        return BatchKeys(columns: keyColumns, count: rows.count)
     }
 
-    private func write(
+    /// Cells of a column; `order` nil for all rows as they lie.
+    func write(
         _ column: Column<Row>, of rows: [Row], order: [Int]?, to encoder: inout PostgresEncoder
     ) throws(PostgresError) {
         // `withUnsafeBufferPointer` carries a typed error through, but an inout argument only by capture.
@@ -77,17 +135,40 @@ extension UpsertPlan {
         }
     }
 
-    private func duplicateKeys(_ groups: [[Int]]) -> PostgresError {
-        let shown = groups.prefix(5).map { group in
-            let indices = group.prefix(5).map(String.init).joined(separator: ", ")
-            return group.count > 5 ? indices + ", ..." : indices
+    /// The rows that lack the same columns, each group in sending order.
+    func groups(of rows: [Row], _ order: [Int]?) -> [(absent: UInt64, indices: [Int])] {
+        var groups: [(absent: UInt64, indices: [Int])] = []
+        rows.withUnsafeBufferPointer { rows in
+            guard let first = rows.baseAddress else { return }
+            var places: [UInt64: Int] = [:]
+            for index in order ?? Array(rows.indices) {
+                let absent = absent(first + index)
+                if let place = places[absent] {
+                    groups[place].indices.append(index)
+                } else {
+                    places[absent] = groups.count
+                    groups.append((absent, [index]))
+                }
+            }
         }
-        let names = sortKey.map { "\"\(columns[$0].name)\"" }.joined(separator: ", ")
-        return PostgresError(
-            code: .duplicateKeys,
-            message: "rows of one batch have the same key (\(names)): \(shown.joined(separator: "; "))"
-                + (groups.count > 5 ? "; and \(groups.count - 5) more keys" : ""),
-            hint: "one statement cannot write a row twice: merge them first",
-            underlying: UpsertDuplicateKeys(groups: groups))
+        return groups.isEmpty ? [(0, [])] : groups
     }
+
+    var nullKeyRejected: PostgresError {
+        let names = sortKey.map { "\"\(columns[$0].name)\"" }.joined(separator: ", ")
+        return .upsert(
+            "table \"\(layout.name)\": a row's key (\(names)) holds NULL, and so would never conflict",
+            hint: "leave out rejectingNullKeys(), if its index says NULLS NOT DISTINCT")
+    }
+
+    var nullKey: PostgresError {
+        .upsert(
+            "a key of the batch is NULL, so it cannot be told what became of its row",
+            hint: "upsert rows without a key apart, or do not ask for outcomes")
+    }
+}
+
+extension TableLayout {
+    /// Whether every column that may be sent has a type with an array over it.
+    var canBeArrays: Bool { columns.allSatisfy { $0.options.contains(.generated) || ArrayElement($0).arrayOID != 0 } }
 }

@@ -1,4 +1,5 @@
-public import Postgres
+import Postgres
+import Synchronization
 
 /// A shape on a table, with its texts, which are made on first use and shared by all copies of an upsert.
 ///
@@ -7,99 +8,46 @@ public import Postgres
 final class UpsertDefinition<Row>: Sendable {
     let layout: TableLayout<Row>
     let shape: UpsertShape
+    let batching: UpsertBatching<Row>
     @usableFromInline let one = LazyReference<UpsertPlan<Row>>()
     private let many = LazyReference<UpsertPlan<Row>>()
+    private let others = Mutex<[UpsertForm: UpsertPlan<Row>]>([:])
 
-    init(layout: TableLayout<Row>, shape: UpsertShape) {
+    init(layout: TableLayout<Row>, shape: UpsertShape, batching: UpsertBatching<Row> = UpsertBatching()) {
         self.layout = layout
         self.shape = shape
+        self.batching = batching
     }
 
     /// The statement for one row.
     @inlinable var oneRow: UpsertPlan<Row> { one.load() ?? makeOneRow() }
 
     @usableFromInline @inline(never)
-    func makeOneRow() -> UpsertPlan<Row> { one.storeIfNil(plan(UpsertSQL.oneRow)) }
+    func makeOneRow() -> UpsertPlan<Row> { one.storeIfNil(.make(layout, shape, UpsertForm(source: .row))) }
 
-    /// The statement for any number of rows.
-    var manyRows: UpsertPlan<Row> { many.load() ?? many.storeIfNil(plan(UpsertSQL.manyRows)) }
-
-    private func plan(
-        _ write: (UpsertShape, ResolvedUpsert, TableLayout<Row>) throws(PostgresError) -> UpsertStatement
-    ) -> UpsertPlan<Row> {
-        do {
-            let resolved = try shape.resolve(layout)
-            return UpsertPlan(layout, resolved, try write(shape, resolved, layout))
-        } catch {
-            return UpsertPlan(failure: error)
-        }
-    }
-}
-
-/// A finished text, and what binding rows to it takes.
-@usableFromInline
-final class UpsertPlan<Row>: Sendable {
-    @usableFromInline let text: PostgresQuery.Text
-    /// Why there is no text.
-    @usableFromInline let failure: PostgresError?
-    let answer: UpsertStatement.Answer
-    /// The columns sent, a parameter each.
-    let columns: [Column<Row>]
-    @usableFromInline let appendParameters: ContiguousArray<Column<Row>.AppendParameter>
-    let elements: [ArrayElement]
-    let constants: [UpsertFragment.Parameter]
-    @usableFromInline let parameterCount: Int
-    /// The columns that rows are sorted by, as positions in `columns`.
-    let sortKey: [Int]
-    /// Whether two rows of equal `sortKey` would be written twice, which the server refuses.
-    let sortKeyIsConflictKey: Bool
-
-    init(_ layout: TableLayout<Row>, _ resolved: ResolvedUpsert, _ statement: UpsertStatement) {
-        text = TextCache.shared.text(statement.sql)
-        failure = nil
-        answer = statement.answer
-        columns = resolved.sent.map { layout.columns[$0] }
-        appendParameters = ContiguousArray(columns.map { $0.appendParameter })
-        elements = columns.map { ArrayElement($0) }
-        constants = statement.constants
-        parameterCount = resolved.sent.count + constants.count
-        sortKey = resolved.sortKey.compactMap { resolved.sent.firstIndex(of: $0) }
-        sortKeyIsConflictKey = resolved.conflictKey != nil
+    /// The statement for any number of rows, as arrays.
+    private var manyRows: UpsertPlan<Row> {
+        many.load() ?? many.storeIfNil(.make(layout, shape, UpsertForm(source: .arrays)))
     }
 
-    init(failure: PostgresError) {
-        text = PostgresQuery.Text(unsafeSQL: "-- \(failure.message)")
-        self.failure = failure
-        answer = .count
-        columns = []
-        appendParameters = []
-        elements = []
-        constants = []
-        parameterCount = 0
-        sortKey = []
-        sortKeyIsConflictKey = false
-    }
+    /// The statement that takes its rows from there.
+    func plan(_ source: UpsertForm.Source) -> UpsertPlan<Row> { plan(UpsertForm(source: source, evidence: evidence)) }
 
-    /// One row as parameters: one allocation.
-    @inlinable
-    func query(_ row: borrowing Row) throws(PostgresError) -> PostgresQuery {
-        if let failure { throw failure }
-        return withUnsafePointer(to: row) { row in
-            PostgresQuery(text, parameterCount: parameterCount) { encoder in
-                appendParameters.withUnsafeBufferPointer { columns in
-                    for append in columns { append(row, &encoder) }
-                }
-                if parameterCount > appendParameters.count { appendConstants(to: &encoder) }
-            }
+    func plan(_ form: UpsertForm) -> UpsertPlan<Row> {
+        if form == UpsertForm(source: .row) { return oneRow }
+        if form == UpsertForm(source: .arrays) { return manyRows }
+        if let plan = others.withLock({ $0[form] }) { return plan }
+        let plan = UpsertPlan.make(layout, shape, form)
+        return others.withLock { others in
+            if let first = others[form] { return first }
+            others[form] = plan
+            return plan
         }
     }
 
-    @usableFromInline
-    func appendConstants(to encoder: inout PostgresEncoder) {
-        for constant in constants {
-            encoder.appendParameter(of: constant.type, format: constant.format) { encoder in
-                if let bytes = constant.bytes { encoder.write(bytes) } else { encoder.writeNull() }
-            }
-        }
+    /// How outcomes are told, by what is known of the table.
+    var evidence: OutcomeEvidence {
+        guard shape.needsEvidence else { return .lock }
+        return layout.memory.facts?.evidence ?? (shape.wantsOldRow ? .oldRow : .lock)
     }
 }

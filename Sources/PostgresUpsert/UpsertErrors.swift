@@ -9,6 +9,7 @@ extension UpsertDefinition {
         let table = "table \"\(layout.name)\""
         switch server.sqlState {
         case "42P10":
+            if case .any = shape.target { return error }
             guard case .index = shape.target else {
                 let resolved = try? shape.resolve(layout)
                 let key = (resolved?.conflictKey ?? []).map { layout.quotedColumns[$0] }.joined(separator: ", ")
@@ -27,10 +28,26 @@ extension UpsertDefinition {
                     "\(table): two rows of one statement have the same key for the server, though they were sent as"
                     + " different bytes",
                 hint: "as citext, numeric 1.0 and 1.00, or a collation that ignores case: merge such rows first")
-        case "0A000" where shape.wantsOutcomes && server.routine?.hasSuffix("getsysattr") == true:
+        case "42704":
+            guard case .constraint(let name, _) = shape.target, server.message.contains(name) else { return error }
             return error.with(
-                message: "\(table): what became of rows cannot be told on a partitioned table before PostgreSQL 18",
-                hint: "leave outcomes() out; returning(...) works")
+                message: "\(table) has no constraint \(quoted(name)), which the upsert conflicts by",
+                hint: "a unique index that was made by itself is no constraint: name its columns, onConflict(...)")
+        case "42809" where server.message.contains("exclusion"):
+            return error.with(
+                message: "\(table): the upsert conflicts by an exclusion constraint, which goes with DO NOTHING only",
+                hint: "doNothing(onExclusionConstraint: ...)")
+        case "23505":
+            let constraint = server.constraint.map { quoted($0) } ?? "a constraint"
+            return error.with(
+                message:
+                    "\(table): a row conflicts by \(constraint), which is not the conflict target of the upsert: "
+                    + server.message,
+                hint: "an upsert has one target; doNothing() with onAnyConflict() leaves out rows that conflict by any")
+        case _ where shape.contradictsEvidence(server):
+            return error.with(
+                message: "\(table): the server and the table are not those that its outcomes were prepared for",
+                hint: "run it again; before a query joins a pipeline: db.prepareOutcomes(of: \(Row.self).self)")
         case "42804":
             return error.with(
                 hint:
@@ -39,9 +56,45 @@ extension UpsertDefinition {
         case "428C9":
             return error.with(
                 hint:
-                    "declare the column as .generated, or as .identity; an identity column is sent when rows conflict by it"
+                    "declare the column as .generated, or as .identity; an identity column is sent when rows conflict by it,"
+                    + " and then needs overriding(.systemValue) if it is GENERATED ALWAYS"
             )
         default: return error
         }
+    }
+}
+
+extension UpsertShape {
+    /// Whether there is no such unique index or constraint.
+    func lacksIndex(_ error: PostgresError) -> Bool {
+        switch (error.sqlState, target) {
+        case ("42P10", .any): false
+        case ("42P10", _), ("42704", .constraint): true
+        default: false
+        }
+    }
+
+    /// Whether the server refused what outcomes were to be told by: it is of another version than was known, or the table of
+    /// another kind.
+    func contradictsEvidence(_ server: PostgresError.Server) -> Bool {
+        guard needsEvidence else { return false }
+        return switch server.sqlState {
+        // A partitioned table has no xmax: tts_virtual_getsysattr, ExecInterpExpr's callers.
+        case "0A000": server.routine?.hasSuffix("getsysattr") == true
+        // No such alias, before 18; a view without system columns.
+        case "42P01", "42703": server.message.contains("xmax") || server.message.contains("old")
+        default: false
+        }
+    }
+}
+
+extension TableLayout {
+    /// Why the old row cannot be had.
+    func noOldRow(_ facts: TableFacts) -> PostgresError {
+        let reason =
+            facts.version < 180_000 ? "this server is \(facts.version / 10_000), and it needs 18" : "this is a view"
+        return PostgresError(
+            code: .unsupported, message: "table \"\(name)\": the old columns of a row cannot be returned: \(reason)",
+            hint: "leave returningChange(...) out; returning(...) works everywhere")
     }
 }

@@ -57,8 +57,8 @@ enum UpsertMatching {
 
 extension UpsertShape {
     /// What is said of a row that was neither inserted nor updated.
-    var leftOutOutcome: UpsertOutcome {
-        if action == .nothing { return .skipped }
+    func leftOutOutcome(_ action: Action) -> UpsertOutcome {
+        if action != .update { return .skipped }
         switch (filter != nil, onlyIfChanged) {
         case (true, false): return .skipped
         case (false, true): return .unchanged
@@ -66,21 +66,24 @@ extension UpsertShape {
         }
     }
 
-    /// The outcome of a row that was written, from the column behind the returned ones; nil when it was not asked for.
+    /// The outcome of a row that was written, or found, from the column behind the returned ones; nil when it was not asked for.
     func outcome(_ row: PostgresRow, _ column: Int) throws(PostgresError) -> UpsertOutcome? {
         guard wantsOutcomes else { return nil }
-        return try row.decode(column, as: Bool.self) ? .inserted : .updated
+        if try row.decode(column, as: Bool.self) { return .inserted }
+        return action == .select ? .skipped : .updated
     }
 }
 
 extension Upsert {
-    /// The answers of the statement as results, in the order of the input.
-    func result(_ answers: [PostgresRow], sent: Int, order: [Int]?) throws(PostgresError) -> UpsertResult<Output> {
+    /// The answers of a statement, one for each row sent, in sending order; and how many rows were written.
+    func read(
+        _ answers: [PostgresRow], of statement: UpsertStatementRows<Row>
+    ) throws(PostgresError) -> (outputs: [Output], affected: Int) {
         let shape = definition.shape
-        let next = shape.returning.count
+        let plan = statement.plan
+        let next = shape.returnedCount
         var outputs: [Output] = []
-        outputs.reserveCapacity(sent)
-        var affected = answers.count
+        outputs.reserveCapacity(statement.count)
 
         if case .matched = plan.answer {
             var reports: [UpsertMatching.Report] = []
@@ -90,23 +93,24 @@ extension Upsert {
                         ordinal: try answer.decode(next, as: Int.self),
                         written: try answer.decode(next + 1, as: Int?.self)))
             }
-            affected = try answers.first?.decode(next + 2, as: Int.self) ?? 0
-            let written = try UpsertMatching.writtenFlags(reports, sent: sent, total: affected)
-            for position in UpsertMatching.positions(count: sent, order: order) {
+            let affected = try answers.first?.decode(next + 2, as: Int.self) ?? 0
+            let written = try UpsertMatching.writtenFlags(reports, sent: statement.count, total: affected)
+            for (answer, isWritten) in zip(answers, written) {
                 outputs.append(
-                    written[position]
-                        ? try output.written(answers[position], try shape.outcome(answers[position], next + 3))
-                        : try output.leftOut(shape.leftOutOutcome))
+                    isWritten
+                        ? try output.written(answer, try shape.outcome(answer, next + 3))
+                        : try output.leftOut(plan.leftOut))
             }
-        } else if sent == 1, answers.isEmpty {
-            outputs.append(try output.leftOut(shape.leftOutOutcome))
-        } else {
-            guard answers.count == sent else { throw UpsertMatching.mismatch(sent: sent, answered: answers.count) }
-            for position in UpsertMatching.positions(count: sent, order: order) {
-                outputs.append(
-                    try output.written(answers[position], try shape.outcome(answers[position], next)))
-            }
+            return (outputs, affected)
         }
-        return UpsertResult(rows: outputs, affected: affected)
+        if statement.count == 1, answers.isEmpty { return ([try output.leftOut(plan.leftOut)], 0) }
+        guard answers.count == statement.count else {
+            throw UpsertMatching.mismatch(sent: statement.count, answered: answers.count)
+        }
+        for answer in answers { outputs.append(try output.written(answer, try shape.outcome(answer, next))) }
+        guard shape.action == .select else { return (outputs, answers.count) }
+        var inserted = 0
+        for answer in answers where try answer.decode(next, as: Bool.self) { inserted += 1 }
+        return (outputs, inserted)
     }
 }

@@ -30,6 +30,22 @@ public struct UpsertedRow<Returned> {
 extension UpsertedRow: Sendable where Returned: Sendable {}
 extension UpsertedRow: Equatable where Returned: Equatable {}
 
+/// Columns of a row that was written, before and after.
+public struct UpsertChange<Values> {
+    /// As they were; nil when the row was inserted.
+    public var old: Values?
+    /// As they are stored now.
+    public var new: Values
+
+    public init(old: Values?, new: Values) {
+        self.old = old
+        self.new = new
+    }
+}
+
+extension UpsertChange: Sendable where Values: Sendable {}
+extension UpsertChange: Equatable where Values: Equatable {}
+
 /// What became of the rows of an upsert, in the order in which they were given.
 public struct UpsertResult<Output>: RandomAccessCollection {
     let rows: [Output]
@@ -39,6 +55,13 @@ public struct UpsertResult<Output>: RandomAccessCollection {
     init(rows: [Output], affected: Int) {
         self.rows = rows
         self.affected = affected
+    }
+
+    /// Nil when there are rows to send.
+    init?<Row>(emptyOf upsert: Upsert<Row, Output>) throws(PostgresError) {
+        guard case .many(let rows) = upsert.rows, rows.isEmpty else { return nil }
+        if let error = upsert.error { throw error }
+        self.init(rows: [], affected: 0)
     }
 
     public var startIndex: Int { 0 }
@@ -103,8 +126,8 @@ struct UpsertOutput<Output>: Sendable {
 extension UpsertOutput where Output == Never {
     static var none: Self {
         Self(
-            written: { (_, _) throws(PostgresError) -> Never in throw noRows() },
-            leftOut: { (_) throws(PostgresError) -> Never in throw noRows() })
+            written: { (_, _) throws(PostgresError) -> Never in throw rowsOfNone() },
+            leftOut: { (_) throws(PostgresError) -> Never in throw rowsOfNone() })
     }
 }
 

@@ -12,11 +12,15 @@ struct UpsertShape: Sendable {
         case index(UpsertFragment, predicate: UpsertFragment?)
         /// Any unique or exclusion constraint: DO NOTHING only.
         case any
+        /// DO NOTHING only.
+        case exclusion(String)
     }
 
     enum Action: Sendable {
         case nothing
         case update
+        /// The stored row is answered, and left alone.
+        case select
     }
 
     var target = Target.primaryKey
@@ -27,16 +31,31 @@ struct UpsertShape: Sendable {
     var touched: [Int] = []
     var filter: UpsertFragment?
     var onlyIfChanged = false
+    /// Whether updated-at columns stay as they are in rows that do not change otherwise.
+    var touchesOnlyChanged = false
+    /// Whether an upsert without anything to update does nothing; otherwise it is an error.
+    var mayDoNothing = false
+    /// Whether an UPDATE is tried first.
+    var updatesFirst = false
+    /// Whether a NULL in the conflict key is an error.
+    var rejectsNullKeys = false
+    var overriding: UpsertOverriding?
     var wantsOutcomes = false
     var returning: [Int] = []
+    /// Whether the columns returned are also wanted as they were before.
+    var wantsOldRow = false
     /// The first mistake made in building it, thrown when it is run.
     var failure: PostgresError?
 
     mutating func fail(_ error: PostgresError) { if failure == nil { failure = error } }
 
     var returnsRows: Bool { wantsOutcomes || !returning.isEmpty }
-    /// Whether a row may be neither inserted nor updated.
-    var mayLeaveRowsOut: Bool { action == .nothing || filter != nil || onlyIfChanged }
+    /// How many columns of the table come back.
+    var returnedCount: Int { wantsOldRow ? returning.count * 2 : returning.count }
+    /// Whether it matters how inserted rows are told from updated ones.
+    var needsEvidence: Bool { wantsOutcomes && (action == .update || wantsOldRow) }
+    /// Whether a row may be neither inserted nor updated, if that is done to it.
+    func mayLeaveRowsOut(_ action: Action) -> Bool { action == .nothing || filter != nil || onlyIfChanged }
 }
 
 /// The parts of a shape, resolved against the table: what is sent, what is the key, what is overwritten.
@@ -48,6 +67,7 @@ struct ResolvedUpsert: Sendable {
         case fragment(UpsertFragment)
     }
 
+    var action: UpsertShape.Action
     /// The columns of a parameter each.
     var sent: [Int] = []
     /// The columns that get `now()` on insert.
@@ -60,11 +80,13 @@ struct ResolvedUpsert: Sendable {
 }
 
 extension UpsertShape {
-    func resolve<Row>(_ layout: TableLayout<Row>) throws(PostgresError) -> ResolvedUpsert {
+    /// - Parameter absent: the columns without a value, as in `UpsertForm`.
+    func resolve<Row>(_ layout: TableLayout<Row>, absent: UInt64 = 0) throws(PostgresError) -> ResolvedUpsert {
         if let failure = layout.failure ?? failure { throw failure }
         let columns = layout.columns
         let primaryKey = columns.indices.filter { columns[$0].options.contains(.primaryKey) }
-        var resolved = ResolvedUpsert()
+        let lacking = layout.fieldColumns.enumerated().filter { absent & 1 << UInt64($0.offset) != 0 }.map(\.element)
+        var resolved = ResolvedUpsert(action: action)
 
         switch target {
         case .primaryKey:
@@ -85,6 +107,13 @@ extension UpsertShape {
             if let error = checkIdentifier(name) { throw error }
             resolved.conflictKey = key.isEmpty ? nil : key
         case .index: break
+        case .exclusion(let name):
+            if let error = checkIdentifier(name) { throw error }
+            guard action == .nothing else {
+                throw .upsert(
+                    "table \"\(layout.name)\": rows that conflict by an exclusion constraint can only be left alone",
+                    hint: "leave out what updates behind doNothing(onExclusionConstraint:)")
+            }
         case .any:
             guard action == .nothing else {
                 throw .upsert(
@@ -99,10 +128,10 @@ extension UpsertShape {
         }
         for index in columns.indices {
             let options = columns[index].options
-            if options.contains(.generated) { continue }
+            if options.contains(.generated) || lacking.contains(index) { continue }
             if stamps.contains(index) {
                 resolved.stamped.append(index)
-            } else if !options.contains(.identity) || conflictKey.contains(index) {
+            } else if !options.contains(.identity) || conflictKey.contains(index) || overriding != nil {
                 resolved.sent.append(index)
             }
         }
@@ -111,19 +140,56 @@ extension UpsertShape {
                 "table \"\(layout.name)\": rows cannot conflict by column \"\(columns[index].name)\", which is never sent"
             )
         }
+        if rejectsNullKeys, resolved.conflictKey == nil {
+            throw .upsert(
+                "table \"\(layout.name)\": rejectingNullKeys() needs to know the key columns",
+                hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")
+        }
+        try checkSelect(layout, conflictKey: resolved.conflictKey)
+        try checkUpdateFirst(layout, conflictKey: resolved.conflictKey)
         guard !resolved.sent.isEmpty else {
             throw .upsert("table \"\(layout.name)\" has no column whose value is sent")
         }
         resolved.sortKey =
             resolved.conflictKey ?? (primaryKey.allSatisfy(resolved.sent.contains) ? primaryKey : [])
         if action == .update {
-            resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey)
+            resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey, lacking: lacking)
+            if resolved.assignments.isEmpty { resolved.action = .nothing }
         }
         return resolved
     }
 
+    private func checkSelect<Row>(_ layout: TableLayout<Row>, conflictKey: [Int]?) throws(PostgresError) {
+        guard action == .select else { return }
+        guard conflictKey != nil else {
+            throw .upsert(
+                "table \"\(layout.name)\": doSelect() needs to know the key columns",
+                hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")
+        }
+        guard returnsRows, !wantsOldRow else {
+            throw .upsert(
+                "table \"\(layout.name)\": doSelect() answers rows as they are stored",
+                hint: "ask for them: returning(...), returningRow() or outcomes()")
+        }
+    }
+
+    private func checkUpdateFirst<Row>(_ layout: TableLayout<Row>, conflictKey: [Int]?) throws(PostgresError) {
+        guard updatesFirst else { return }
+        let reason: String? =
+            switch target {
+            case .columns(_, let predicate?) where !predicate.pieces.isEmpty: "a partial index"
+            case _ where conflictKey == nil: "a key that only the server knows"
+            case _ where action != .update: "an upsert that does not update"
+            case _ where wantsOldRow: "old columns"
+            default: nil
+            }
+        if let reason {
+            throw .upsert("table \"\(layout.name)\": updateFirst() does not go with \(reason)")
+        }
+    }
+
     private func assignments<Row>(
-        _ layout: TableLayout<Row>, resolved: ResolvedUpsert, primaryKey: [Int]
+        _ layout: TableLayout<Row>, resolved: ResolvedUpsert, primaryKey: [Int], lacking: [Int]
     ) throws(PostgresError) -> [(column: Int, value: ResolvedUpsert.Assignment)] {
         let columns = layout.columns
         let key = primaryKey + (resolved.conflictKey ?? [])
@@ -142,7 +208,7 @@ extension UpsertShape {
             }
         }
         var result: [(column: Int, value: ResolvedUpsert.Assignment)] = []
-        for index in columns.indices where reasonToKeep(index) == nil {
+        for index in columns.indices where reasonToKeep(index) == nil && !lacking.contains(index) {
             if let own = self.assignments.last(where: { $0.column == index }) {
                 result.append((index, .fragment(own.fragment)))
             } else if except.contains(index) {
@@ -153,10 +219,10 @@ extension UpsertShape {
                 result.append((index, .excluded))
             }
         }
-        guard !result.isEmpty else {
+        guard !result.isEmpty || !lacking.isEmpty || mayDoNothing else {
             throw .upsert(
                 "table \"\(layout.name)\": the upsert has nothing to update",
-                hint: "use .doNothing() to leave rows alone")
+                hint: "use .doNothing() to leave rows alone, or .orDoNothing() where it depends on the columns")
         }
         return result
     }

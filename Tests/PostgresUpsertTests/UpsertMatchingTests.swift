@@ -51,16 +51,14 @@ import Testing
 
     @Test func theReasonForLeavingARowOut() {
         var shape = UpsertShape()
-        #expect(shape.leftOutOutcome == .notWritten)
+        #expect(shape.leftOutOutcome(.update) == .notWritten)
         shape.onlyIfChanged = true
-        #expect(shape.leftOutOutcome == .unchanged)
+        #expect(shape.leftOutOutcome(.update) == .unchanged)
         shape.filter = "true"
-        #expect(shape.leftOutOutcome == .notWritten)
+        #expect(shape.leftOutOutcome(.update) == .notWritten)
         shape.onlyIfChanged = false
-        #expect(shape.leftOutOutcome == .skipped)
-        shape.filter = nil
-        shape.action = .nothing
-        #expect(shape.leftOutOutcome == .skipped)
+        #expect(shape.leftOutOutcome(.update) == .skipped)
+        #expect(shape.leftOutOutcome(.nothing) == .skipped)
     }
 
     @Test func resultsAreReadAsCollections() throws {
@@ -106,12 +104,38 @@ import Testing
         #expect(explain(server("21000", routine: "ExecSubPlan")).message == "original")
     }
 
-    @Test func outcomesOfAPartitionedTable() {
-        let error = server("0A000", routine: "tts_virtual_getsysattr")
-        let upsert = Hostname.upsert.outcomes()
-        #expect(upsert.definition.explain(error).message.contains("partitioned table"))
-        #expect(explain(error).message == "original")
-        #expect(upsert.definition.explain(server("0A000", routine: "other")).message == "original")
+    @Test(
+        arguments: [
+            ("0A000", "tts_virtual_getsysattr", ""), ("42P01", "", "missing FROM-clause entry for table \"old\""),
+            ("42703", "", "column \"xmax\" does not exist"), ("42703", "", "column old.tableoid does not exist"),
+        ])
+    func u24FactsThatWereWrongAreNamed(_ state: String, _ routine: String, _ message: String) {
+        var server = PostgresError.Server(severity: "ERROR", sqlState: state, message: message)
+        server.routine = routine
+        let error = PostgresError(code: .init(state), message: message, outcome: .rejected, server: server)
+        #expect(explain(error, Hostname.upsert.outcomes()).message.contains("outcomes were prepared for"))
+        #expect(explain(error).message == message)
+    }
+
+    @Test func u10ADuplicateKeyNamesTheConstraintThatIsNoTarget() {
+        var found = PostgresError.Server(severity: "ERROR", sqlState: "23505", message: "duplicate key value")
+        found.constraint = "hosts_n_key"
+        let error = PostgresError(code: .uniqueViolation, message: "m", outcome: .rejected, server: found)
+        let explained = explain(error)
+        #expect(explained.message.contains("conflicts by \"hosts_n_key\", which is not the conflict target"))
+        #expect(explained.message.contains("duplicate key value"))
+        #expect(explained.constraint == "hosts_n_key")
+    }
+
+    @Test func u8AConstraintThatIsMissingIsNamed() {
+        var found = PostgresError.Server(
+            severity: "ERROR", sqlState: "42704", message: "constraint \"c\" for table \"hosts\" does not exist")
+        let error = PostgresError(code: .undefinedObject, message: "m", outcome: .rejected, server: found)
+        #expect(explain(error, Hostname.upsert.onConstraint("c")).hint?.contains("onConflict(...)") == true)
+        #expect(explain(error).message == "m")
+        found.message = "type \"x\" does not exist"
+        let other = PostgresError(code: .undefinedObject, message: "m", outcome: .rejected, server: found)
+        #expect(explain(other, Hostname.upsert.onConstraint("c")).message == "m")
     }
 
     @Test func aTypeThatHasToBeDeclared() {
@@ -120,7 +144,7 @@ import Testing
     }
 
     @Test func everythingElseStaysAsItIs() {
-        #expect(explain(server("23505")).message == "original")
+        #expect(explain(server("23503")).message == "original")
         #expect(explain(PostgresError(code: .cancelled, message: "m")).message == "m")
     }
 }

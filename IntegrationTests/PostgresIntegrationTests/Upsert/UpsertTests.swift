@@ -192,11 +192,6 @@ struct UpsertTests {
         ).one()
         #expect(data == "{\"a\": 1, \"b\": 2}")
         #expect(tags == ["x", "y", "z"])
-        let error = await #expect(throws: PostgresError.self) {
-            try await db.upsert([Document(id: 1, data: "{}", tags: [])])
-        }
-        #expect(error?.code == .unsupported)
-        #expect(error?.outcome == .notSent)
         db.close()
     }
 
@@ -327,25 +322,6 @@ struct UpsertTests {
         db.close()
     }
 
-    @Test func aPartitionedTableHasNoOutcomesBefore18() async throws {
-        let db = try await connect()
-        try await db.execute("DROP TABLE IF EXISTS upsert_parts")
-        try await db.execute("CREATE TABLE upsert_parts (id int PRIMARY KEY, n int) PARTITION BY RANGE (id)")
-        try await db.execute("CREATE TABLE upsert_parts_1 PARTITION OF upsert_parts FOR VALUES FROM (0) TO (100)")
-        let rows = [Part(id: 1, n: 1), Part(id: 2, n: 2)]
-        #expect(try await db.upsert(rows) == 2)
-        #expect(try await db.upsert(Upsert(rows).returning(\.n)).returned() == [1, 2])
-        // Under DO NOTHING whatever is written was inserted.
-        #expect(try await db.upsert(Upsert(rows).doNothing().outcomes()).outcomes == [.skipped, .skipped])
-        let version = try await db.query("SELECT current_setting('server_version_num')", as: String.self).one()
-        if try #require(Int(version)) < 180_000 {
-            let error = await #expect(throws: PostgresError.self) { try await db.upsert(Upsert(rows).outcomes()) }
-            #expect(error?.code == .featureNotSupported)
-            #expect(error?.message.contains("partitioned table") == true)
-        }
-        db.close()
-    }
-
     @Test func anUndeclaredTypeInABatchIsExplained() async throws {
         let db = try await connect()
         try await db.execute("DROP TABLE IF EXISTS upsert_json")
@@ -464,16 +440,6 @@ private struct Account: PostgresTable {
         Column("closed", \.closed)
         Column("created_at", \.createdAt, .createdAt)
         Column("double", \.double, .generated)
-    }
-}
-
-private struct Part: PostgresTable {
-    var id: Int
-    var n: Int
-
-    static let table = Table<Self>("upsert_parts") {
-        Column("id", \.id, .primaryKey)
-        Column("n", \.n)
     }
 }
 

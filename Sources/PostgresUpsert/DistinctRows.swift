@@ -1,0 +1,68 @@
+import Postgres
+
+extension UpsertDefinition {
+    /// One row of each key, and for each row that was given the place of the one that stands for it.
+    func distinct(
+        _ rows: [Row], _ groups: [[Int]], _ plan: UpsertPlan<Row>
+    ) throws(PostgresError) -> (rows: [Row], representatives: [Int]) {
+        // For each row that is not kept as it is: the first of its group.
+        var firsts: [Int: Int] = [:]
+        var replaced: [Int: Row] = [:]
+        for group in groups {
+            guard let first = group.first, let last = group.last else { continue }
+            for index in group { firsts[index] = first }
+            switch batching.duplicates.policy {
+            case .fail: throw plan.duplicateKeys(groups)
+            case .keepFirst: break
+            case .keepLast: replaced[first] = rows[last]
+            case .merge(let merge):
+                replaced[first] = group.dropFirst().reduce(rows[first]) { merge($0, rows[$1]) }
+            }
+        }
+        var kept: [Row] = []
+        kept.reserveCapacity(rows.count)
+        var representatives: [Int] = []
+        representatives.reserveCapacity(rows.count)
+        for (index, row) in rows.enumerated() {
+            // A group's first row comes before its others, so its place is known.
+            if let first = firsts[index], first != index {
+                representatives.append(representatives[first])
+            } else {
+                representatives.append(kept.count)
+                kept.append(replaced[index] ?? row)
+            }
+        }
+        try checkMerged(replaced, rows, plan)
+        return (kept, representatives)
+    }
+
+    /// A row merged into one of another key would stand for rows that it has nothing to do with.
+    private func checkMerged(
+        _ replaced: [Int: Row], _ rows: [Row], _ plan: UpsertPlan<Row>
+    ) throws(PostgresError) {
+        guard case .merge = batching.duplicates.policy else { return }
+        for (first, merged) in replaced.sorted(by: { $0.key < $1.key }) {
+            guard try plan.keys(of: [rows[first], merged]).order().duplicates.isEmpty else { continue }
+            throw .upsert(
+                "table \"\(layout.name)\": the row merged from row \(first) and others has another key than they",
+                hint: "the closure of .merge must keep the key")
+        }
+    }
+}
+
+extension UpsertPlan {
+    func duplicateKeys(_ groups: [[Int]]) -> PostgresError {
+        let shown = groups.prefix(5).map { group in
+            let indices = group.prefix(5).map(String.init).joined(separator: ", ")
+            return group.count > 5 ? indices + ", ..." : indices
+        }
+        let names = sortKey.map { "\"\(columns[$0].name)\"" }.joined(separator: ", ")
+        return PostgresError(
+            code: .duplicateKeys,
+            message: "rows of one batch have the same key (\(names)): \(shown.joined(separator: "; "))"
+                + (groups.count > 5 ? "; and \(groups.count - 5) more keys" : ""),
+            hint:
+                "one statement cannot write a row twice: say what to do with them, duplicates(.keepLast), or merge them",
+            underlying: UpsertDuplicateKeys(groups: groups))
+    }
+}

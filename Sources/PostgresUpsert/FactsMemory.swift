@@ -1,0 +1,16 @@
+import Synchronization
+
+/// The facts of a table as they were last learnt. A table may be made anew, or a declaration be used with several servers: then
+/// the facts are wrong, and a statement made by them either works all the same or is refused. See `OutcomeEvidence`.
+final class FactsMemory: Sendable {
+    // 0, or the version and the kind in the lowest byte.
+    private let packed = Atomic<Int>(0)
+
+    var facts: TableFacts? {
+        get {
+            let value = packed.load(ordering: .relaxed)
+            return value == 0 ? nil : TableFacts(version: value >> 8, kind: UInt8(truncatingIfNeeded: value))
+        }
+        set { packed.store(newValue.map { $0.version << 8 | Int($0.kind) } ?? 0, ordering: .relaxed) }
+    }
+}

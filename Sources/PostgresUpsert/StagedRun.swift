@@ -1,0 +1,152 @@
+import Postgres
+
+extension PostgresExecutor {
+    /// Runs a batch by way of a temporary table, in a transaction of its own or in that of the caller.
+    func staged<Row, Output, Success>(
+        _ upsert: Upsert<Row, Output>,
+        _ read: (PostgresRows<PostgresRow>, UpsertStatementRows<Row>, UpsertBatch<Row>) throws(PostgresError) -> Success
+    ) async throws(PostgresError) -> Success {
+        let batch = try upsert.stagedBatch()
+        let statement = batch.batch.statements[0]
+        let rows: PostgresRows<PostgresRow>
+        if let transaction = self as? PostgresTransaction {
+            rows = try await transaction.runStaged(batch, statement.query)
+        } else {
+            rows = try await retrying(upsert.definition.batching.retry) {
+                () async throws(PostgresError) -> PostgresRows<PostgresRow> in
+                do {
+                    if let connection = self as? PostgresConnection {
+                        return try await connection.transaction { try await $0.runStaged(batch, statement.query) }
+                    }
+                    if let client = self as? PostgresClient {
+                        return try await client.transaction { try await $0.runStaged(batch, statement.query) }
+                    }
+                } catch {
+                    throw error as? PostgresError ?? .upsert("\(error)")
+                }
+                throw PostgresError(
+                    code: .unsupported, message: "strategy(.copy) needs a connection, a transaction or a pool",
+                    hint: "use strategy(.automatic)")
+            }
+        }
+        return try read(rows, statement, batch.batch)
+    }
+}
+
+extension PostgresTransaction {
+    /// CREATE, COPY, INSERT and DROP: four round trips, and one for the COPY's types.
+    fileprivate func runStaged<Row>(
+        _ batch: StagedBatch<Row>, _ insert: PostgresQuery
+    ) async throws(PostgresError) -> PostgresRows<PostgresRow> {
+        try await execute(batch.create)
+        var copy = batch.copy
+        try await self.copy(into: StagedRows.name, schema: "pg_temp", columns: copy.columns) {
+            (encoder: inout PostgresEncoder) throws(PostgresError) -> Bool in try copy.writeRows(into: &encoder)
+        }
+        var pipeline = PostgresPipeline(.atomic)
+        let ticket = pipeline.add(insert)
+        pipeline.add(StagedRows.drop)
+        let results = try await run(pipeline)
+        try results.check()
+        return results[ticket]
+    }
+}
+
+/// A batch, and what makes its stage.
+struct StagedBatch<Row> {
+    var batch: UpsertBatch<Row>
+    var create: PostgresQuery
+    var copy: StageCopy<Row>
+}
+
+extension Upsert {
+    func stagedBatch() throws(PostgresError) -> StagedBatch<Row> {
+        guard case .many(let rows) = rows else {
+            throw .upsert("strategy(.copy) needs many rows", hint: "upsert.rows([...])")
+        }
+        return try definition.stagedBatch(rows)
+    }
+}
+
+extension UpsertDefinition {
+    fileprivate func stagedBatch(_ rows: [Row]) throws(PostgresError) -> StagedBatch<Row> {
+        guard layout.fieldColumns.isEmpty else {
+            throw .upsert(
+                "table \"\(layout.name)\": rows that lack columns cannot be staged", hint: "use strategy(.automatic)")
+        }
+        let plan = plan(.stage)
+        if let failure = plan.failure { throw failure }
+        let order = try plan.keys(of: rows).order()
+        if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
+        if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
+            let (kept, representatives) = try distinct(rows, order.duplicates, plan)
+            var staged = try stagedBatch(kept)
+            staged.batch.representatives = representatives
+            return staged
+        }
+        if case .matched = plan.answer, order.holdsNull { throw plan.nullKey }
+        let query = PostgresQuery(plan.text, parameterCount: plan.parameterCount) { plan.appendConstants(to: &$0) }
+        let statement = UpsertStatementRows(
+            query: query, plan: plan, order: order.indices, count: rows.count, bytes: 0)
+        return StagedBatch(
+            batch: UpsertBatch(statements: [statement], count: rows.count),
+            create: try StagedRows.create(plan.columns, table: layout.name),
+            copy: StageCopy(plan.columns, rows, order.indices))
+    }
+}
+
+/// Rows on their way into the stage, in sending order, each with its number, from 1.
+struct StageCopy<Row> {
+    private static var blockRows: Int { 64 }
+    private static var pieceBytes: Int { 65_536 }
+
+    let columns: [PostgresCopyColumn]
+    private let sent: [Column<Row>]
+    private let rows: [Row]
+    private let order: [Int]?
+    private var next = 0
+
+    init(_ sent: [Column<Row>], _ rows: [Row], _ order: [Int]?) {
+        self.sent = sent
+        self.rows = rows
+        self.order = order
+        columns =
+            sent.enumerated().map { number, column in
+                PostgresCopyColumn("c\(number + 1)", type: column.type, format: column.format)
+            } + [PostgresCopyColumn("n", type: .int8)]
+    }
+
+    /// About 64 KiB of rows; false when these were the last.
+    mutating func writeRows(into encoder: inout PostgresEncoder) throws(PostgresError) -> Bool {
+        var block = CellBlock()
+        while next < rows.count {
+            if encoder.byteCount >= Self.pieceBytes { return true }
+            let count = min(Self.blockRows, rows.count - next)
+            let indices = order.map { Array($0[next..<next + count]) } ?? Array(next..<next + count)
+            block.removeAll()
+            for column in sent { try encode(column, indices, into: &block) }
+            try block.append { (encoder: inout PostgresEncoder) throws(PostgresError) in
+                for number in next..<next + count { try encoder.writeCell(Int64(number + 1)) }
+            }
+            block.writeRows(count, into: &encoder)
+            next += count
+        }
+        return false
+    }
+
+    private func encode(_ column: Column<Row>, _ indices: [Int], into block: inout CellBlock) throws(PostgresError) {
+        try rows.withUnsafeBufferPointer { (rows) throws(PostgresError) in
+            guard let first = rows.baseAddress else { return }
+            try indices.withUnsafeBufferPointer { (indices) throws(PostgresError) in
+                // Rows before it may have been sent; the server gives them up with the rest.
+                do throws(PostgresError) {
+                    try block.append { (encoder: inout PostgresEncoder) throws(PostgresError) in
+                        try column.writeCells(first, indices.baseAddress, indices.count, &encoder)
+                    }
+                } catch {
+                    throw error.with(outcome: .rejected)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+/// What a text depends on besides the shape.
+struct UpsertForm: Hashable, Sendable {
+    /// Where the rows come from.
+    enum Source: Hashable, Sendable {
+        /// `VALUES ($1, $2)`
+        case row
+        /// `SELECT * FROM unnest($1::text[], $2::int8[])`
+        case arrays
+        /// `VALUES ($1, $2), ($3, $4)`: so many rows.
+        case values(Int)
+        /// `SELECT c1, c2 FROM pg_temp.upsert_stage`
+        case stage
+    }
+
+    var source: Source
+    /// How outcomes are told; `lock` where none are asked for.
+    var evidence = OutcomeEvidence.lock
+    /// The columns that are left out; the bit of each is its place in `TableLayout.fieldColumns`.
+    var absent: UInt64 = 0
+}

@@ -1,0 +1,153 @@
+import Testing
+
+@testable import Postgres
+@testable import PostgresUpsert
+
+/// The modifiers that change what is done with a conflict, by their texts.
+@Suite struct UpsertModifierTests {
+    private static let head = "INSERT INTO \"page_stats\" (\"path\", \"hits\", \"fetched_at\") "
+
+    private func message(_ upsert: Upsert<some PostgresTable, some Any>) -> String { upsert.error?.message ?? "none" }
+
+    @Test func u5CollationsAndOperatorClassesAreWrittenAsTheyAre() {
+        #expect(
+            PageStats.upsert.onIndex("path COLLATE \"C\" text_pattern_ops").doNothing().sql
+                .hasSuffix("ON CONFLICT (path COLLATE \"C\" text_pattern_ops) DO NOTHING"))
+    }
+
+    @Test func u7AnExclusionConstraintGoesWithDoNothingOnly() {
+        let upsert = PageStats.upsert.doNothing(onExclusionConstraint: "no\"overlap")
+        #expect(upsert.sql.hasSuffix("ON CONFLICT ON CONSTRAINT \"no\"\"overlap\" DO NOTHING"))
+        #expect(message(upsert.set(\.hits, to: 1)).contains("can only be left alone"))
+        #expect(message(upsert.update(only: \.hits)).contains("can only be left alone"))
+        #expect(upsert.set(\.hits, to: 1)(PageStats(path: "a", hits: 1)).query.query.failure?.outcome == .notSent)
+        #expect(message(PageStats.upsert.doNothing(onExclusionConstraint: "")).contains("is empty"))
+    }
+
+    @Test func u9NullKeysCanBeRejected() {
+        let upsert = Article.upsert.rejectingNullKeys()
+        let failure = upsert(Article.sample(slug: nil)).query.query.failure
+        #expect(failure?.message.contains("key (\"tenant\", \"slug\") holds NULL") == true)
+        #expect(failure?.outcome == .notSent)
+        #expect(upsert(Article.sample()).query.query.failure == nil)
+        #expect(upsert(Article.sample()).query.query.sent == Article.upsert(Article.sample()).query.query.sent)
+        #expect(upsert.rows([.sample(slug: "b"), .sample(slug: nil)]).query.query.failure?.outcome == .notSent)
+        #expect(upsert.rows([.sample(slug: "b"), .sample()]).query.query.failure == nil)
+        #expect(Article.upsert(Article.sample(slug: nil)).query.query.failure == nil)
+        #expect(message(upsert.onConstraint("c")).contains("needs to know the key columns"))
+    }
+
+    @Test func u18UpdatedAtOnlyOnAChange() {
+        #expect(
+            PageStats.upsert.touchOnlyChanged().sql == Self.head + """
+                VALUES ($1, $2, now()) ON CONFLICT ("path") DO UPDATE SET "hits" = EXCLUDED."hits", \
+                "fetched_at" = CASE WHEN "page_stats"."hits" IS DISTINCT FROM EXCLUDED."hits" \
+                THEN now() ELSE "page_stats"."fetched_at" END
+                """)
+        #expect(message(PageStats.upsert.update(only: \.fetchedAt).touchOnlyChanged()).contains("no column to compare"))
+    }
+
+    @Test func u19OverridingSendsIdentityColumns() {
+        let system = Article.upsert.overriding(.systemValue)
+        #expect(
+            system.sql.hasPrefix(
+                """
+                INSERT INTO "blog"."articles" ("id", "tenant", "slug", "title", "data", "score", "created_at", \
+                "updated_at") OVERRIDING SYSTEM VALUE VALUES ($1, $2,
+                """))
+        // They are still never overwritten.
+        #expect(!system.sql.contains("\"id\" ="))
+        #expect(system.rows([]).sql.contains("\"updated_at\") OVERRIDING SYSTEM VALUE SELECT *, now()"))
+        #expect(Article.upsert.overriding(.userValue).sql.contains(" OVERRIDING USER VALUE VALUES "))
+    }
+
+    @Test func u20AnEmptyUpdateDoesNothingIfThatIsSaid() {
+        #expect(message(KeyOnly.upsert).contains("nothing to update"))
+        #expect(
+            KeyOnly.upsert.orDoNothing().sql
+                == "INSERT INTO \"key_only\" (\"a\") VALUES ($1) ON CONFLICT (\"a\") DO NOTHING")
+        #expect(PageStats.upsert.orDoNothing().sql == PageStats.upsert.sql)
+        let outcomes = KeyOnly.upsert.orDoNothing().rows([KeyOnly(a: 1)]).outcomes()
+        #expect(outcomes.sql.contains("true AS inserted"))
+    }
+
+    @Test func u21TheStoredRowIsSelected() {
+        #expect(
+            PageStats.upsert.doSelect().returning(\.hits).outcomes().sql == "WITH upsert_written AS (" + Self.head + """
+                VALUES ($1, $2, now()) ON CONFLICT ("path") DO NOTHING RETURNING "hits" AS r1, true AS inserted) \
+                SELECT r1 AS "hits", inserted FROM upsert_written UNION ALL \
+                SELECT "hits", false FROM "page_stats" WHERE "path" = $1 AND NOT EXISTS (SELECT FROM upsert_written)
+                """)
+        let partial = PageStats.upsert.onConflict(\.path, where: "hits > 0 OR false").doSelect().returning(\.hits)
+        #expect(partial.sql.contains("WHERE \"path\" = $1 AND (hits > 0 OR false) AND NOT EXISTS"))
+        #expect(message(PageStats.upsert.doSelect()).contains("answers rows as they are stored"))
+        #expect(message(PageStats.upsert.onConstraint("c").doSelect().outcomes()).contains("needs to know the key"))
+        #expect(message(PageStats.upsert.doSelect().returningChange(\.hits)).contains("as they are stored"))
+        #expect(Article.upsert.doSelect().returning(\.id).sql.contains("WHERE \"tenant\" = $1 AND \"slug\" = $2 AND"))
+    }
+
+    @Test func u21ManyRowsAreAStatementEach() throws {
+        let rows = [PageStats(path: "b", hits: 1), PageStats(path: "a", hits: 1)]
+        let upsert = PageStats.upsert.doSelect().returning(\.hits).rows(rows)
+        #expect(try upsert.batch().statements.map(\.order) == [[1], [0]])
+        #expect(upsert.query.query.failure != nil)
+    }
+
+    @Test func u35AnUpdateIsTriedFirst() {
+        let source = """
+            FROM (SELECT "path", "hits", "fetched_at" FROM "page_stats" WHERE false UNION ALL SELECT $1, $2, now()) \
+            AS excluded("path", "hits", "fetched_at") WHERE "page_stats"."path" = EXCLUDED."path"
+            """
+        let set = "SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \"fetched_at\" = now()"
+        let insert =
+            Self.head + "SELECT $1, $2, now() WHERE NOT EXISTS (SELECT FROM upsert_updated) "
+            + "ON CONFLICT (\"path\") DO UPDATE " + set
+        #expect(
+            PageStats.bump.updateFirst().sql == """
+                WITH upsert_updated AS (UPDATE "page_stats" \(set) \(source) RETURNING 1), \
+                upsert_written AS (\(insert) RETURNING 1) \
+                SELECT 1 FROM upsert_updated UNION ALL SELECT 1 FROM upsert_written
+                """)
+        #expect(
+            PageStats.bump.updateFirst().returning(\.hits).outcomes().sql == """
+                WITH upsert_updated AS (UPDATE "page_stats" \(set) \(source) \
+                RETURNING "page_stats"."hits" AS r1, false AS inserted), \
+                upsert_written AS (\(insert) RETURNING "hits" AS r1, (xmax = 0) AS inserted) \
+                SELECT r1 AS "hits", inserted FROM upsert_updated UNION ALL \
+                SELECT r1 AS "hits", inserted FROM upsert_written
+                """)
+        let many = PageStats.bump.updateFirst().where { $0.existing.hits > 1 || $0.existing.hits < 0 }.rows([]).sql
+        #expect(
+            many.contains("WHERE \"page_stats\".\"path\" = EXCLUDED.\"path\" AND ((\"page_stats\".\"hits\" > $3) OR"))
+        // Both conditions have parameters of their own.
+        #expect(many.contains("WHERE (\"page_stats\".\"hits\" > $5) OR (\"page_stats\".\"hits\" < $6) RETURNING 1)"))
+        #expect(many.contains("u.upsert_n = i.n) ORDER BY n ON CONFLICT"))
+    }
+
+    @Test func u35WhatUpdateFirstDoesNotGoWith() {
+        #expect(message(PageStats.upsert.updateFirst().doNothing()).contains("does not update"))
+        #expect(message(PageStats.upsert.updateFirst().onConstraint("c")).contains("only the server knows"))
+        #expect(message(PageStats.upsert.updateFirst().onConflict(\.path, where: "true")).contains("a partial index"))
+        #expect(message(PageStats.upsert.updateFirst().returningChange(\.hits)).contains("old columns"))
+        #expect(PageStats.upsert.updateFirst().onConstraint("c", \.path).error == nil)
+    }
+
+    @Test func u42NoUpsertIsAMerge() {
+        let rows = [PageStats(path: "a", hits: 1)]
+        for sql in [
+            PageStats.bump.sql, PageStats.bump.rows(rows).sql, PageStats.bump.updateFirst().sql,
+            PageStats.upsert.doSelect().outcomes().sql, PageStats.bump.strategy(.values).rows(rows).sql,
+        ] {
+            #expect(sql.contains(" ON CONFLICT (\"path\") DO "))
+            #expect(!sql.contains("MERGE"))
+        }
+    }
+
+    @Test func u8IndexesReadLikeTheirDefinition() {
+        let index = UpsertUniqueIndex(
+            name: "i", keys: ["lower(email)", "n"], predicate: "NOT closed", constraint: nil, isPrimaryKey: false,
+            isExclusion: false, isDeferrable: true, nullsNotDistinct: true, isValid: false)
+        #expect(
+            "\(index)" == "\"i\" (lower(email), n) WHERE NOT closed, deferrable, nulls not distinct, not valid")
+    }
+}
