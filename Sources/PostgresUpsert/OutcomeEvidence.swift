@@ -19,9 +19,7 @@ enum OutcomeEvidence: Hashable, Sendable {
 /// Under which name a table's rows are marked. It depends on the table, so that a trigger that upserts into another one does
 /// not disturb the mark.
 func markName(of quotedTable: String) -> String {
-    // FNV-1a, 64 bit.
-    let hash = quotedTable.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-    return "postgres_swift.upsert_" + String(hash, radix: 16)
+    "postgres_swift.upsert_" + String(stableHash(quotedTable), radix: 16)
 }
 
 /// What has to be known of a server and a table to choose how outcomes are told.

@@ -19,6 +19,18 @@ final class UpsertDefinition<Row>: Sendable {
         self.batching = batching
     }
 
+    /// With statements that are given already, instead of those that the shape makes.
+    convenience init(_ definition: UpsertDefinition<Row>, plans: [UpsertPlan<Row>]) {
+        self.init(layout: definition.layout, shape: definition.shape, batching: definition.batching)
+        for plan in plans {
+            switch plan.form {
+            case UpsertForm(source: .row): _ = one.storeIfNil(plan)
+            case UpsertForm(source: .arrays): _ = many.storeIfNil(plan)
+            default: others.withLock { $0[plan.form] = plan }
+            }
+        }
+    }
+
     /// The statement for one row.
     @inlinable var oneRow: UpsertPlan<Row> { one.load() ?? makeOneRow() }
 

@@ -24,7 +24,7 @@ final class UpsertPlan<Row>: Sendable {
     let sortKeyIsConflictKey: Bool
     let form: UpsertForm
     let layout: TableLayout<Row>
-    private let shape: UpsertShape
+    let shape: UpsertShape
     private let sizes = Mutex<[Int: UpsertPlan<Row>]>([:])
     /// The plans of rows that have not all columns, by the columns that are absent.
     private let variants = Mutex<[UInt64: UpsertPlan<Row>]>([:])
@@ -61,6 +61,25 @@ final class UpsertPlan<Row>: Sendable {
         parameterCount = resolved.sent.count + constants.count
         sortKey = resolved.sortKey.compactMap { resolved.sent.firstIndex(of: $0) }
         sortKeyIsConflictKey = resolved.conflictKey != nil
+    }
+
+    /// The same rows bound to another text, which calls a function that holds this one.
+    init(_ plan: UpsertPlan<Row>, calling sql: String) {
+        layout = plan.layout
+        shape = plan.shape
+        form = plan.form
+        text = TextCache.shared.text(sql)
+        failure = plan.failure
+        isPlain = plan.isPlain
+        answer = plan.answer
+        leftOut = plan.leftOut
+        columns = plan.columns
+        appendParameters = plan.appendParameters
+        elements = plan.elements
+        constants = plan.constants
+        parameterCount = plan.parameterCount
+        sortKey = plan.sortKey
+        sortKeyIsConflictKey = plan.sortKeyIsConflictKey
     }
 
     private init(_ layout: TableLayout<Row>, _ shape: UpsertShape, _ form: UpsertForm, failure: PostgresError) {

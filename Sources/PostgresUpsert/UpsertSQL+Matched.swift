@@ -66,7 +66,7 @@ private func hasOneForm(_ type: PostgresType) -> Bool {
 }
 
 /// A name as a string literal; correct whatever `standard_conforming_strings` says.
-private func literal(_ text: String) -> String {
+func literal(_ text: String) -> String {
     var escaped = ""
     var hasBackslash = false
     for scalar in text.unicodeScalars {
