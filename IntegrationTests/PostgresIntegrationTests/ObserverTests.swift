@@ -249,6 +249,33 @@ struct ObserverTests {
         await eventually("the close is told") { recorder.closes.withLock { $0 } == [.shutdown] }
     }
 
+    @Test func whatAClientDoesForItsCallersIsTold() async throws {
+        let recorder = Recorder()
+        var options = PostgresClient.Options()
+        options.maximumConnections = 1
+        options.reset = .never
+        let client = PostgresClient(try await configuration(recorder), pool: options)
+        try await client.withConnection { _ in
+            _ = recorder.take()
+            let error = await failure {
+                try await withPostgresTimeout(.milliseconds(20)) { try await client.execute("SELECT 1") }
+            }
+            let waited = try #require(recorder.only(), "the statement itself never began")
+            #expect(waited.operation.kind == .acquire)
+            #expect(waited.result.error?.code == .timedOut)
+            #expect(error?.code == .timedOut)
+        }
+        for try await _ in try await client.cursor("SELECT 1", as: Int32.self, fetching: 2) {}
+        var pipeline = PostgresPipeline(.atomic)
+        pipeline.add("SELECT 1")
+        try await client.transaction(pipeline)
+        let notifications = try await client.listen(to: "observed")
+        #expect(
+            recorder.take().map(\.operation.kind) == [.acquire, .cursor, .acquire, .pipeline, .connect, .listen])
+        withExtendedLifetime(notifications) {}
+        await client.shutdown()
+    }
+
     @Test func aRefusedConnectIsTold() async throws {
         let recorder = Recorder()
         var configuration = try await configuration(recorder)

@@ -23,6 +23,8 @@ final class ConnectionPool: Sendable {
         var timer: EventLoop.Timer?
         /// When the timer goes off, or is about to be set to.
         var timerTime = PoolStateMachine.never
+        /// Beside the pool, each for one who listens to notifications.
+        var listening: [WeakConnection] = []
         var awaitingShutdown: [UnsafeContinuation<Void, Never>] = []
         var isFinished = false
     }
@@ -245,6 +247,7 @@ final class ConnectionPool: Sendable {
 
     func shutDown(until deadline: Deadline) async {
         update { state, _ in state.machine.shutDown() }
+        closeListening()
         let timer = loop.schedule(at: deadline) { [self] in endLeases() }
         await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
