@@ -163,15 +163,18 @@ extension ConnectionPool {
         return connection ?? PostgresConnection(core: lease.core)
     }
 
-    func giveBack(_ lease: Lease, _ connection: inout PostgresConnection) {
+    /// Nobody but the user is to have a reference when the next one gets the connection: a caller on its way out would be taken for
+    /// somebody who keeps it. So it is consumed, and moved into its place.
+    func giveBack(_ lease: Lease, _ connection: consuming PostgresConnection) {
         let isKept = !isKnownUniquelyReferenced(&connection)
+        var returned: PostgresConnection? = consume connection
         if !isKept {
-            let returned = connection
             state.withLock { state in
-                if state.machine.isCurrent(lease.id) { state.entries[lease.id.slot].connection = returned }
+                if state.machine.isCurrent(lease.id) { swap(&state.entries[lease.id.slot].connection, &returned) }
             }
         }
         giveBack(lease, isKept: isKept, hadUserCode: true)
+        withExtendedLifetime(returned) {}
     }
 
     // MARK: Statements

@@ -205,14 +205,14 @@ final class ConnectionPool: Sendable {
     }
 
     private func connected(_ id: ConnectionID, _ core: ConnectionCore) {
-        let connection = PostgresConnection(core: core)
         core.state.withLock { $0.membership = PoolMembership(pool: self, id: id) }
         let random = UInt64.random(in: 0...UInt64.max)
         let isWanted = update { state, now in
             state.connects[id] = nil
             guard state.machine.isConnecting(id) else { return false }
             while state.entries.count <= id.slot { state.entries.append(Entry()) }
-            state.entries[id.slot] = Entry(core: core, connection: connection)
+            // With no other reference: whoever is given it now may be done with it before this thread goes on.
+            state.entries[id.slot] = Entry(core: core, connection: PostgresConnection(core: core))
             return state.machine.connected(id, random: random, now: now)
         }
         if !isWanted { core.close() }

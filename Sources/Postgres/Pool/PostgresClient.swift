@@ -92,13 +92,13 @@ extension PostgresClient {
         _ body: (PostgresConnection) async throws -> sending Success
     ) async throws -> sending Success {
         let lease = try await pool.acquire(.exclusive)
-        var connection = pool.takeConnection(of: lease)
+        let connection = pool.takeConnection(of: lease)
         do {
             let result = try await body(connection)
-            pool.giveBack(lease, &connection)
+            pool.giveBack(lease, consume connection)
             return result
         } catch {
-            pool.giveBack(lease, &connection)
+            pool.giveBack(lease, consume connection)
             throw error
         }
     }

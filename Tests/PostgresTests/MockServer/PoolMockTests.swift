@@ -241,6 +241,26 @@ struct PoolMockTests {
         }
     }
 
+    @Test func nobodyIsTakenForOneWhoKeepsAConnection() async throws {
+        var options = PostgresClient.Options()
+        options.reset = .never
+        options.minimumConnections = 2
+        options.maximumConnections = 2
+        let server = try PostgresMockServer(
+            scripts: Array(repeating: [.acceptTrust(), .expect(.terminate), .expectClose], count: 2))
+        try await run(server, options) { client in
+            // From user to user without a pause, while the one before is on its way out.
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<16 {
+                    group.addTask { for _ in 0..<500 { try await client.withConnection { _ in } } }
+                }
+                try await group.waitForAll()
+            }
+            await eventually { client.statistics.idle == 2 }
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
     @Test func statementsShareAConnection() async throws {
         let together = Gate()
         try await withClient(
