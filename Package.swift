@@ -23,7 +23,7 @@ let package = Package(
         .target(name: "Postgres", dependencies: ["PostgresProtocol", "PostgresTransport"]),
         // Typed INSERT ... ON CONFLICT over the public API of Postgres only.
         .target(name: "PostgresUpsert", dependencies: ["Postgres"]),
-        // A private throwaway server and a scripted mock server, for tests.
+        // A private throwaway server, a scripted mock server and a proxy that makes faults, for tests.
         .target(
             name: "PostgresTesting",
             dependencies: ["PostgresProtocol", "PostgresTransport", "CPostgresOpenSSL", "CPostgresSystem"]),

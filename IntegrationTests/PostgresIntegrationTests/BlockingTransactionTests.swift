@@ -31,6 +31,34 @@ struct BlockingTransactionTests {
 
     private func error(_ operation: () throws -> Void) -> PostgresError? { thrown(operation) as? PostgresError }
 
+    @Test func aCursorIsReadInsideOfATransactionWithStatementsBetween() async throws {
+        try await withConnection { db, table in
+            try db.transaction { tx in
+                try tx.execute("INSERT INTO \(identifier: table) SELECT generate_series(1, 5)")
+                var cursor = try tx.cursor(
+                    PostgresQuery("SELECT n FROM \(identifier: table) ORDER BY n").as(Int.self), fetching: 2)
+                while let number = try cursor.next() {
+                    try tx.execute("UPDATE \(identifier: table) SET n = \(number * 10) WHERE n = \(number)")
+                }
+                // One that is left open ends with the transaction.
+                var open = try tx.cursor(PostgresQuery("SELECT generate_series(1, 9)").as(Int32.self), fetching: 2)
+                #expect(try open.next() == 1)
+            }
+            #expect(try numbers(db, table) == [10, 20, 30, 40, 50])
+        }
+    }
+
+    @Test func aCursorThatOutlivesItsTransactionIsClosedInPeace() async throws {
+        try await withConnection { db, _ in
+            var kept: PostgresBlockingCursor<Int32>?
+            try db.transaction { tx in
+                kept = try tx.cursor(PostgresQuery("SELECT generate_series(1, 9)").as(Int32.self), fetching: 2)
+            }
+            try kept?.close()
+            #expect(try db.query("SELECT 1", as: Int.self).one() == 1)
+        }
+    }
+
     @Test func aBodyIsCommittedInAsManyRoundTripsAsStatements() async throws {
         try await withConnection { db, table in
             let before = db.statistics

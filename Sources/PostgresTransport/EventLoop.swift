@@ -156,7 +156,8 @@ package final class EventLoop: @unchecked Sendable {
         try await completion.value()
     }
 
-    /// Calls the handler's `pauseOver` once, after a tenth of a millisecond. On the loop's thread only.
+    /// Calls the handler's `pauseOver` once, when the pause is over: a tenth of a millisecond after the first of those who pause
+    /// together began it, or when the loop's turn of that moment has ended. On the loop's thread only.
     package func pause(_ handler: any EventHandler) {
         if paused.isEmpty { pauseEnd = Deadline.now.nanoseconds &+ EventLoop.pauseNanoseconds }
         paused.append(handler)

@@ -69,10 +69,6 @@ package final class Socket: Sendable {
         }
     }
 
-    /// Whether the peer has closed, or the connection failed, as far as can be told without waiting. False if unread
-    /// bytes are in the way.
-    package var isKnownDead: Bool { waiting == .end }
-
     /// Tells the peer that nothing more will be sent.
     package func shutdownWrite() {
         if !isClosed.load(ordering: .acquiring) { _ = shutdown(descriptor, Int32(SHUT_WR)) }

@@ -41,12 +41,12 @@ import Testing
 
     @Test func aClosedPeerIsEndOfFileAfterItsLastBytes() throws {
         let pair = try SocketPair()
-        #expect(!pair.socket.isKnownDead)
+        #expect(pair.socket.waiting == .nothing)
         try pair.peerWrites([9])
         pair.closePeer()
-        #expect(!pair.socket.isKnownDead, "unread bytes are in the way")
+        #expect(pair.socket.waiting == .bytes, "unread bytes come before the end")
         #expect(try pair.socket.receive(atMost: 10) == [9])
-        #expect(pair.socket.isKnownDead)
+        #expect(pair.socket.waiting == .end)
         #expect(pair.socket.waitReadable(microseconds: 0), "an end is something to receive")
         #expect(throws: TransportError.endOfFile) { try pair.socket.receive(atMost: 10) }
     }
@@ -65,7 +65,7 @@ import Testing
         setsockopt(peer, SOL_SOCKET, SO_LINGER, &linger, socklen_t(MemoryLayout.size(ofValue: linger)))
         close(peer)
         #expect(socket.waitReadable(until: Deadline(after: .seconds(10))))
-        #expect(socket.isKnownDead)
+        #expect(socket.waiting == .end)
         // Looking took the error away; what is left is an end.
         #expect(throws: TransportError.self) { try socket.receive(atMost: 1) }
     }

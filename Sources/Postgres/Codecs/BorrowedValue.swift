@@ -2,7 +2,7 @@
 ///
 /// Reading a `String` through a pointer copies it, and a copy counts references, which costs more than the bytes of a short text.
 /// What cannot be copied is borrowed instead. A struct of one field has the layout of that field, so memory that holds a `Value`
-/// may be read as one of these; its holder must keep it, as with any pointer.
+/// may be read as one of these; its holder must keep it, as with any pointer. (`BorrowedLayoutTests` checks the layout.)
 @usableFromInline
 package struct BorrowedValue<Value>: ~Copyable {
     @usableFromInline package let value: Value

@@ -112,6 +112,8 @@ public struct PostgresEncoder {
         }
     }
 
+    // The stores below stay in bounds: `reserve(n)` leaves room for n bytes behind the `bytes` first ones, n is the sum of what is
+    // stored, and `bytes` grows by that. Memory is raw, so a store may have any type, and `storeBytes` asks for no alignment.
     @inlinable @inline(__always)
     mutating func writeCell<Integer: FixedWidthInteger>(ofInteger value: Integer) {
         let size = MemoryLayout<Integer>.size
@@ -151,7 +153,8 @@ public struct PostgresEncoder {
             target.copyMemory(from: text, byteCount: count)
             return true
         }
-        // Keys and names are mostly of such lengths. Two words that may overlap, without a call.
+        // Keys and names are mostly of such lengths. Two words that may overlap, without a call: 8 to 16 bytes are all of the first 8
+        // and the last 8, both inside, in the text as in the target, which has room for `count` bytes.
         let first = text.loadUnaligned(as: UInt64.self)
         let last = text.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
         target.storeBytes(of: first, as: UInt64.self)

@@ -91,15 +91,12 @@ extension ConnectionCore {
         return stream
     }
 
-    func copyOutBlocking(
-        _ sql: String, rows columns: PostgresColumns?, as writer: Int?
-    ) throws(PostgresError) -> RowStream {
+    /// Bytes: the blocking API has no rows to copy out, and no transaction to do it in.
+    func copyOutBlocking(_ sql: String) throws(PostgresError) -> RowStream {
         let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-        stream.columns = columns
-        try queueCopyBlocking(stream, sql, columns == nil ? .copiesOut : [.copiesOut, .streams], as: writer)
+        try queueCopyBlocking(stream, sql, .copiesOut, as: nil)
         do throws(PostgresError) {
             try beginBlocking(stream)
-            try check(stream)
         } catch {
             abandon(stream)
             throw error.with(sql: sql)

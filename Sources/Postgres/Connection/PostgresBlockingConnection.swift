@@ -132,14 +132,18 @@ public final class PostgresBlockingConnection: Sendable {
     /// As ``PostgresConnection/prepare(_:)``.
     @discardableResult
     public func prepare(_ query: PostgresQuery) throws(PostgresError) -> PostgresStatement {
-        PostgresStatement(try core.prepareBlocking(query))
+        PostgresStatement(
+            try core.observedBlocking(.prepare, query: query) {
+                () throws(PostgresError) -> StatementDescription in try core.prepareBlocking(query)
+            })
     }
 
     /// Reads the rows as they are wanted.
     public func stream<Row>(_ query: PostgresQuery.Typed<Row>) throws(PostgresError) -> PostgresBlockingRowStream<Row> {
-        PostgresBlockingRowStream(
-            handle: RowStreamHandle(
-                stream: try core.streamBlocking(query.query, query.formats), core: core, connection: self),
-            decode: query.decode)
+        let stream = try core.observedBlocking(.stream, query: query.query) {
+            () throws(PostgresError) -> RowStream in try core.streamBlocking(query.query, query.formats)
+        }
+        return PostgresBlockingRowStream(
+            handle: RowStreamHandle(stream: stream, core: core, connection: self), decode: query.decode)
     }
 }

@@ -48,7 +48,10 @@ extension PostgresConnection {
     /// Prepares a statement ahead of its first use, and tells its types. The values in the query are not used.
     @discardableResult
     public func prepare(_ query: PostgresQuery) async throws(PostgresError) -> PostgresStatement {
-        PostgresStatement(try await core.prepare(query))
+        PostgresStatement(
+            try await core.observed(.prepare, query: query) {
+                () async throws(PostgresError) -> StatementDescription in try await core.prepare(query)
+            })
     }
 }
 

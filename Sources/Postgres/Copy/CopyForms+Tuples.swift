@@ -1,5 +1,9 @@
-/// Tuples that are read where they lie: see ``BorrowedValue``. A tuple is laid out as the struct of its elements is, and the element of
-/// a tuple that is borrowed as a whole would be copied.
+/// Tuples that are read where they lie: see ``BorrowedValue``. The element of a tuple that is borrowed as a whole would be copied.
+///
+/// A tuple is laid out as the struct of its elements is: each behind the one before it, at the next multiple of its alignment. The
+/// structs below have the same elements in the same order, each as a `BorrowedValue`, which is laid out as what it holds. So an
+/// array of tuples may be read as one of these structs, which have its stride. The compiler does not promise it in writing;
+/// `BorrowedLayoutTests` holds it to it. The caller's buffer keeps the tuples while they are read, and `row` is below its count.
 extension CopyForms {
     @usableFromInline
     struct Borrowed2<A, B>: ~Copyable {

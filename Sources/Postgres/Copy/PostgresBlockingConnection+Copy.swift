@@ -1,27 +1,28 @@
 /// COPY for the blocking API.
 extension PostgresBlockingConnection {
-    private var copyPort: PostgresCopyPort { PostgresCopyPort(core: core, writer: nil, connection: self) }
-
     /// Copies rows into a table that a closure writes as bytes: as the form of ``PostgresCopying``.
     @discardableResult
     public func copy(
         into table: String, schema: String? = nil, columns: [String] = [], format: PostgresCopyFormat = .text,
         _ body: (PostgresBlockingCopyWriter) throws -> Void
     ) throws -> Int {
-        let port = copyPort
         let sql = try CopyStatement.into(table, schema: schema, columns: columns, format)
-        let lease = try port.leaseBlocking()
-        defer { port.endLease(lease) }
-        let stream = try core.copyInBlocking(sql, as: lease)
-        do {
-            let writer = PostgresBlockingCopyWriter(core, stream, lease)
-            try body(writer)
-            try writer.flush()
-        } catch {
-            core.failCopy(stream)
-            throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+        return try core.observedCopyBlocking(sql) {
+            let lease = try core.leaseBlocking()
+            defer { core.endLease(lease) }
+            let stream = try core.copyInBlocking(sql, as: lease)
+            do {
+                let writer = PostgresBlockingCopyWriter(core, stream, lease)
+                try body(writer)
+                try writer.flush()
+            } catch {
+                core.failCopy(stream)
+                throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+            }
+            do throws(PostgresError) { return try core.finishCopyBlocking(stream) } catch {
+                throw error.with(sql: sql)
+            }
         }
-        do throws(PostgresError) { return try core.finishCopyBlocking(stream) } catch { throw error.with(sql: sql) }
     }
 
     /// Copies rows into a table, each a tuple: as the form of ``PostgresCopying``.
@@ -52,27 +53,28 @@ extension PostgresBlockingConnection {
         into table: String, schema: String? = nil, columns: [PostgresCopyColumn],
         writeRows: (inout PostgresEncoder) throws(PostgresError) -> Bool
     ) throws(PostgresError) -> Int {
-        let port = copyPort
         let names = columns.map(\.name)
         let sql = try CopyStatement.into(table, schema: schema, columns: names, .binary)
-        let lease = try port.leaseBlocking()
-        defer { port.endLease(lease) }
-        try port.checkBlocking(
-            columns, of: try CopyStatement.select(table, schema: schema, columns: names), as: lease)
-        let stream = try core.copyInBlocking(sql, as: lease)
-        do throws(PostgresError) {
-            var encoder = PostgresEncoder(capacity: CopyForms.blockSize &+ 4096)
-            CopyForms.writeHeader(into: &encoder)
-            while try writeRows(&encoder) {
+        let described = try CopyStatement.select(table, schema: schema, columns: names)
+        return try core.observedBlocking(.copyIn, sql: sql) { () throws(PostgresError) -> Int in
+            let lease = try core.leaseBlocking()
+            defer { core.endLease(lease) }
+            try core.checkBlocking(columns, of: described, as: lease)
+            let stream = try core.copyInBlocking(sql, as: lease)
+            do throws(PostgresError) {
+                var encoder = PostgresEncoder(capacity: CopyForms.blockSize &+ 4096)
+                CopyForms.writeHeader(into: &encoder)
+                while try writeRows(&encoder) {
+                    try core.writeCopyDataBlocking(stream, encoder, as: lease)
+                    encoder.removeAll()
+                }
+                encoder.write(Int16(-1))
                 try core.writeCopyDataBlocking(stream, encoder, as: lease)
-                encoder.removeAll()
+                return try core.finishCopyBlocking(stream)
+            } catch {
+                core.failCopy(stream)
+                throw error.with(sql: sql)
             }
-            encoder.write(Int16(-1))
-            try core.writeCopyDataBlocking(stream, encoder, as: lease)
-            return try core.finishCopyBlocking(stream)
-        } catch {
-            core.failCopy(stream)
-            throw error.with(sql: sql)
         }
     }
 
@@ -99,7 +101,9 @@ extension PostgresBlockingConnection {
     }
 
     private func copyOut(_ sql: String, _ body: ([UInt8]) throws -> Void) throws -> Int {
-        let stream = try core.copyOutBlocking(sql, rows: nil, as: nil)
+        let stream = try core.observedBlocking(.copyOut, sql: sql) {
+            () throws(PostgresError) -> RowStream in try core.copyOutBlocking(sql)
+        }
         let handle = RowStreamHandle(stream: stream, core: core, connection: self)
         while let chunk = try handle.nextBytesBlocking() { try body(chunk) }
         return handle.affected ?? 0

@@ -26,9 +26,9 @@ extension PostgresCopying {
     ) async throws -> Int {
         let port = copyPort
         let sql = try CopyStatement.into(table, schema: schema, columns: columns, format)
-        let lease = try await port.lease()
-        defer { port.endLease(lease) }
         return try await port.core.observedCopy(sql) {
+            let lease = try await port.lease()
+            defer { port.endLease(lease) }
             let stream = try await port.core.copyIn(sql, as: lease)
             do {
                 let writer = PostgresCopyWriter(port.core, stream, lease)
@@ -165,11 +165,12 @@ extension PostgresCopying {
         let port = copyPort
         let names = columns.map(\.name)
         let sql = try CopyStatement.into(table, schema: schema, columns: names, .binary)
-        let lease = try await port.lease()
-        defer { port.endLease(lease) }
-        try await port.check(columns, of: try CopyStatement.select(table, schema: schema, columns: names), as: lease)
-        return try await port.core.observed(.copy, sql: sql) {
+        let described = try CopyStatement.select(table, schema: schema, columns: names)
+        return try await port.core.observed(.copyIn, sql: sql) {
             () async throws(PostgresError) -> Int in
+            let lease = try await port.lease()
+            defer { port.endLease(lease) }
+            try await port.check(columns, of: described, as: lease)
             let stream = try await port.core.copyIn(sql, as: lease)
             do throws(PostgresError) {
                 var encoder = PostgresEncoder(capacity: CopyForms.blockSize &+ 4096)
@@ -196,10 +197,11 @@ extension PostgresCopying {
         let port = copyPort
         let names = columns.map(\.name)
         let sql = try CopyStatement.into(table, schema: schema, columns: names, .binary)
-        let lease = try await port.lease()
-        defer { port.endLease(lease) }
-        try await port.check(columns, of: try CopyStatement.select(table, schema: schema, columns: names), as: lease)
+        let described = try CopyStatement.select(table, schema: schema, columns: names)
         return try await port.core.observedCopy(sql) {
+            let lease = try await port.lease()
+            defer { port.endLease(lease) }
+            try await port.check(columns, of: described, as: lease)
             let stream = try await port.core.copyIn(sql, as: lease)
             do {
                 let writer = CopyRowWriter(port.core, stream, lease)

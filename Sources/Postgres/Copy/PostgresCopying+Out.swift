@@ -33,8 +33,11 @@ extension PostgresCopying {
 
     private func chunks(_ sql: String) async throws(PostgresError) -> PostgresCopyChunks {
         let port = copyPort
-        try await port.open()
-        let stream = try await port.core.copyOut(sql, rows: nil, as: port.writer)
+        let stream = try await port.core.observed(.copyOut, sql: sql) {
+            () async throws(PostgresError) -> RowStream in
+            try await port.open()
+            return try await port.core.copyOut(sql, rows: nil, as: port.writer)
+        }
         return PostgresCopyChunks(handle: RowStreamHandle(stream: stream, core: port.core, connection: port.connection))
     }
 }
@@ -108,9 +111,12 @@ extension PostgresCopying {
         _ sql: String, describing query: PostgresQuery
     ) async throws(PostgresError) -> RowStreamHandle {
         let port = copyPort
-        try await port.open()
-        let columns = CopyColumns.binary(try await port.core.describe(query, as: port.writer))
-        let stream = try await port.core.copyOut(sql, rows: columns, as: port.writer)
+        let stream = try await port.core.observed(.copyOut, sql: sql) {
+            () async throws(PostgresError) -> RowStream in
+            try await port.open()
+            let columns = CopyColumns.binary(try await port.core.describe(query, as: port.writer))
+            return try await port.core.copyOut(sql, rows: columns, as: port.writer)
+        }
         return RowStreamHandle(stream: stream, core: port.core, connection: port.connection)
     }
 }

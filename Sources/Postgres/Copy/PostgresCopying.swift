@@ -47,11 +47,6 @@ extension PostgresCopyPort {
         return own
     }
 
-    func leaseBlocking() throws(PostgresError) -> Int {
-        if let writer { return writer }
-        return try core.leaseBlocking()
-    }
-
     func endLease(_ number: Int) {
         if let writer {
             _ = core.moveLease(from: number, to: writer)
@@ -71,14 +66,16 @@ extension PostgresCopyPort {
         let reply = try await core.perform(typed.query, typed.formats, as: lease)
         try check.check(textTypes: try PostgresRows(reply: reply, decode: typed.decode).all())
     }
+}
 
+extension ConnectionCore {
     func checkBlocking(
         _ columns: [PostgresCopyColumn], of query: PostgresQuery, as lease: Int
     ) throws(PostgresError) {
-        let check = try CopyColumnCheck(columns, try core.describeBlocking(query, as: lease))
+        let check = try CopyColumnCheck(columns, try describeBlocking(query, as: lease))
         if check.textColumns.isEmpty { return }
         let typed = check.catalogQuery.as(UInt32.self)
-        let reply = try core.performBlocking(typed.query, typed.formats, as: lease)
+        let reply = try performBlocking(typed.query, typed.formats, as: lease)
         try check.check(textTypes: try PostgresRows(reply: reply, decode: typed.decode).all())
     }
 }

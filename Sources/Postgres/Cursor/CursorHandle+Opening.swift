@@ -109,11 +109,14 @@ extension ConnectionCore {
     nonisolated(nonsending) func fetch(
         _ source: CursorHandle.Source, _ count: Int32
     ) async throws(PostgresError) -> Reply {
-        let reply = try await finish(as: source.writer) { () throws(PostgresError) in
-            try beginFetch(source, count, blocking: false)
+        try await observed(.fetch, sql: observation == nil ? nil : source.fetchText(count)) {
+            () async throws(PostgresError) -> Reply in
+            let reply = try await finish(as: source.writer) { () throws(PostgresError) in
+                try beginFetch(source, count, blocking: false)
+            }
+            if let error = reply.error { throw error }
+            return reply
         }
-        if let error = reply.error { throw error }
-        return reply
     }
 
     func isWorthTextParameters(_ reply: Reply, _ query: PostgresQuery) -> Bool {
@@ -124,6 +127,10 @@ extension ConnectionCore {
 extension CursorHandle {
     static func declaration(of name: String, _ query: PostgresQuery) -> PostgresQuery {
         "DECLARE \(identifier: name) NO SCROLL CURSOR WITH HOLD FOR \(query)"
+    }
+
+    static func fetch(_ count: Int32, from name: String) -> PostgresQuery {
+        "FETCH FORWARD \(unsafeSQL: "\(count)") FROM \(identifier: name)"
     }
 }
 

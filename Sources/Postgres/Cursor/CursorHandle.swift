@@ -52,6 +52,11 @@ final class CursorHandle: Sendable {
         }
     }
 
+    /// What came with the opening, before it is read.
+    var firstRows: Reply? {
+        state.withLock { state in if case .open(let first) = state { first } else { nil } }
+    }
+
     // MARK: Batches
 
     enum Step {
@@ -157,6 +162,14 @@ extension CursorHandle.Source {
         }
     }
 
+    /// The text of the statement that gives the next rows.
+    func fetchText(_ count: Int32) -> String {
+        switch self {
+        case .portal(let portal, _), .leasedPortal(let portal, _, _): portal.statement.key.text
+        case .held(let name, _): CursorHandle.fetch(count, from: name).sql
+        }
+    }
+
     /// The lease that ends with the cursor.
     var lease: Int? {
         if case .leasedPortal(_, let lease, _) = self { lease } else { nil }
@@ -184,8 +197,7 @@ extension ConnectionCore {
         case .portal(let portal, _), .leasedPortal(let portal, _, _):
             try beginFetch(portal, count, as: source.writer, blocking: blocking)
         case .held(let name, let formats):
-            try beginUnnamed(
-                "FETCH FORWARD \(unsafeSQL: "\(count)") FROM \(identifier: name)", formats, as: nil, blocking: blocking)
+            try beginUnnamed(CursorHandle.fetch(count, from: name), formats, as: nil, blocking: blocking)
         }
     }
 

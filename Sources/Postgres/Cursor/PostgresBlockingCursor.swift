@@ -31,11 +31,33 @@ extension PostgresBlockingConnection {
     public func cursor<Row>(
         _ query: PostgresQuery.Typed<Row>, fetching count: Int = 1000, withHold: Bool = false
     ) throws(PostgresError) -> PostgresBlockingCursor<Row> {
-        let handle =
+        let handle = try core.observedBlocking(.cursor, query: query.query) {
+            () throws(PostgresError) -> CursorHandle in
             withHold
-            ? try core.declareHeldCursorBlocking(query.query, query.formats, fetching: count, connection: self)
-            : try core.openLeasedCursorBlocking(query.query, query.formats, fetching: count, connection: self)
+                ? try core.declareHeldCursorBlocking(query.query, query.formats, fetching: count, connection: self)
+                : try core.openLeasedCursorBlocking(query.query, query.formats, fetching: count, connection: self)
+        }
         return PostgresBlockingCursor(handle: handle, decode: query.decode)
+    }
+}
+
+extension PostgresBlockingTransaction {
+    /// Opens a portal in this transaction: as ``PostgresTransaction/cursor(_:fetching:)``. Other statements of the transaction may
+    /// go between the batches.
+    public func cursor<Row>(
+        _ query: PostgresQuery.Typed<Row>, fetching count: Int = 1000
+    ) throws(PostgresError) -> PostgresBlockingCursor<Row> {
+        do {
+            let handle = try flow.core.observedBlocking(.cursor, query: query.query) {
+                () throws(PostgresError) -> CursorHandle in
+                try flow.openBlocking(as: writer)
+                // How it ends, its consumer will know.
+                flow.noteFailure()
+                return try flow.core.openCursorBlocking(
+                    query.query, query.formats, fetching: count, as: writer, connection: flow.connection)
+            }
+            return PostgresBlockingCursor(handle: handle, decode: query.decode)
+        } catch { throw flow.noted(error) }
     }
 }
 
@@ -72,12 +94,33 @@ extension CursorHandle {
                 try core.beginEnd(source, failed: failed, blocking: true)
             }.error
         } catch {
+            guard source.needsEnd(after: error) else { return nil }
+            // As in `end`: its transaction would become part of what comes next.
+            core.fail(error.with(outcome: .unknown))
             return error
         }
     }
 }
 
 extension ConnectionCore {
+    func openCursorBlocking(
+        _ query: PostgresQuery, _ formats: ResultFormats, fetching count: Int, as writer: Int?,
+        connection: any AnyObject & Sendable
+    ) throws(PostgresError) -> CursorHandle {
+        let count = try ConnectionCore.fetchCount(count)
+        var opening = Opening()
+        let name = cursorName()
+        let whole = try finishBlocking(as: writer) { () throws(PostgresError) in
+            try beginPortal(
+                name, query, formats, .unnamed, begin: false, fetching: count, as: writer, blocking: true, &opening)
+        }
+        let reply = opening.rows(whole)
+        if let error = reply.error { throw error }
+        guard let portal = opening.portal else { throw .internalFailure("a portal without a statement") }
+        return CursorHandle(
+            self, .portal(portal, writer: writer), first: reply, count: count, connection: connection)
+    }
+
     func openLeasedCursorBlocking(
         _ query: PostgresQuery, _ formats: ResultFormats, fetching count: Int, connection: any AnyObject & Sendable
     ) throws(PostgresError) -> CursorHandle {
@@ -136,10 +179,13 @@ extension ConnectionCore {
     }
 
     fileprivate func fetchBlocking(_ source: CursorHandle.Source, _ count: Int32) throws(PostgresError) -> Reply {
-        let reply = try finishBlocking(as: source.writer) { () throws(PostgresError) in
-            try beginFetch(source, count, blocking: true)
+        try observedBlocking(.fetch, sql: observation == nil ? nil : source.fetchText(count)) {
+            () throws(PostgresError) -> Reply in
+            let reply = try finishBlocking(as: source.writer) { () throws(PostgresError) in
+                try beginFetch(source, count, blocking: true)
+            }
+            if let error = reply.error { throw error }
+            return reply
         }
-        if let error = reply.error { throw error }
-        return reply
     }
 }

@@ -107,8 +107,6 @@ extension PostgresConnection {
     func openCursor(
         _ query: PostgresQuery, _ formats: ResultFormats, _ count: Int, _ withHold: Bool
     ) async throws(PostgresError) -> CursorHandle {
-        withHold
-            ? try await core.declareHeldCursor(query, formats, fetching: count, connection: self)
-            : try await core.openLeasedCursor(query, formats, fetching: count, connection: self)
+        try await core.openObservedCursor(query, formats, fetching: count, withHold: withHold, connection: self)
     }
 }

@@ -39,11 +39,14 @@ extension PostgresTransaction {
         _ query: PostgresQuery, _ formats: ResultFormats, _ count: Int
     ) async throws(PostgresError) -> CursorHandle {
         do {
-            try await flow.open(as: writer)
-            // How it ends, its consumer will know.
-            flow.noteFailure()
-            return try await flow.core.openCursor(
-                query, formats, fetching: count, as: writer, connection: flow.connection)
+            return try await flow.core.observed(.cursor, query: query) {
+                () async throws(PostgresError) -> CursorHandle in
+                try await flow.open(as: writer)
+                // How it ends, its consumer will know.
+                flow.noteFailure()
+                return try await flow.core.openCursor(
+                    query, formats, fetching: count, as: writer, connection: flow.connection)
+            }
         } catch { throw flow.noted(error) }
     }
 }

@@ -17,23 +17,34 @@ extension ConnectionCore {
         to channels: [String], limit: Int
     ) async throws(PostgresError) -> Listener {
         let queries = try statements("LISTEN ", channels)
-        let listener = Listener(channels: channels, limit: limit)
-        var flight = Flight([])
-        // What this throws comes before the listener has joined.
-        let reply = try await finish { () throws(PostgresError) -> Begun in
-            try beginListening(listener, queries, &flight, blocking: false)
+        return try await observed(.listen, sql: text(of: queries), statements: queries.count) {
+            () async throws(PostgresError) -> Listener in
+            let listener = Listener(channels: channels, limit: limit)
+            var flight = Flight([])
+            // What this throws comes before the listener has joined.
+            let reply = try await finish { () throws(PostgresError) -> Begun in
+                try beginListening(listener, queries, &flight, blocking: false)
+            }
+            return try confirm(listener, reply, flight)
         }
-        return try confirm(listener, reply, flight)
     }
 
     func listenBlocking(to channels: [String], limit: Int) throws(PostgresError) -> Listener {
         let queries = try statements("LISTEN ", channels)
-        let listener = Listener(channels: channels, limit: limit)
-        var flight = Flight([])
-        let reply = try finishBlocking { () throws(PostgresError) -> Begun in
-            try beginListening(listener, queries, &flight, blocking: true)
+        return try observedBlocking(.listen, sql: text(of: queries), statements: queries.count) {
+            () throws(PostgresError) -> Listener in
+            let listener = Listener(channels: channels, limit: limit)
+            var flight = Flight([])
+            let reply = try finishBlocking { () throws(PostgresError) -> Begun in
+                try beginListening(listener, queries, &flight, blocking: true)
+            }
+            return try confirm(listener, reply, flight)
         }
-        return try confirm(listener, reply, flight)
+    }
+
+    /// For an observer, if there is one.
+    private func text(of queries: [PostgresQuery]) -> String? {
+        observation == nil ? nil : queries.map(\.sql).joined(separator: "; ")
     }
 
     private func statements(_ verb: PostgresQuery, _ channels: [String]) throws(PostgresError) -> [PostgresQuery] {

@@ -17,7 +17,8 @@ public struct PostgresNotification: Sendable, Hashable {
 /// `notificationsLost`: nothing is left out silently. When the connection ends, it throws what ended it, `connectionLost` or what
 /// the server said. When the sequence and its iterator are gone, the connection stops listening.
 ///
-/// It is for one consumer: a second iterator shares what comes with the first. For two consumers call `listen` twice.
+/// It is for one consumer: its iterators take from one buffer, so each notification goes to one of them, and while one waits, `next`
+/// of another throws `unsupported`. For two consumers call `listen` twice.
 public struct PostgresNotifications: AsyncSequence, Sendable {
     public typealias Element = PostgresNotification
     public typealias Failure = PostgresError

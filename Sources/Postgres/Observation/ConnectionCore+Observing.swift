@@ -15,38 +15,57 @@ extension ConnectionCore {
         }
     }
 
-    nonisolated(nonsending) func scriptObserved(
-        _ query: PostgresQuery, as writer: Int? = nil
-    ) async throws(PostgresError) -> [Reply] {
+    nonisolated(nonsending) func scriptObserved(_ query: PostgresQuery) async throws(PostgresError) -> [Reply] {
         try await observed(.script, query: query) {
             () async throws(PostgresError) -> [Reply] in
-            try await script(query, as: writer)
+            try await script(query)
         }
     }
 
     nonisolated(nonsending) func streamObserved(
-        _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
+        _ query: PostgresQuery, _ formats: ResultFormats
     ) async throws(PostgresError) -> RowStream {
         try await observed(.stream, query: query) {
             () async throws(PostgresError) -> RowStream in
-            try await stream(query, formats, as: writer)
+            try await stream(query, formats)
+        }
+    }
+
+    nonisolated(nonsending) func openObservedCursor(
+        _ query: PostgresQuery, _ formats: ResultFormats, fetching count: Int, withHold: Bool,
+        connection: any AnyObject & Sendable
+    ) async throws(PostgresError) -> CursorHandle {
+        try await observed(.cursor, query: query) {
+            () async throws(PostgresError) -> CursorHandle in
+            withHold
+                ? try await declareHeldCursor(query, formats, fetching: count, connection: connection)
+                : try await openLeasedCursor(query, formats, fetching: count, connection: connection)
         }
     }
 
     /// A COPY in, whose source may throw what it likes.
     nonisolated(nonsending) func observedCopy(_ sql: String, _ body: () async throws -> Int) async throws -> Int {
         guard let observation else { return try await body() }
-        let running = observation.begin(.copy, sql: sql, roundTrips: endedRoundTrips)
+        let running = observation.begin(.copyIn, sql: sql, roundTrips: endedRoundTrips)
         do {
             let rows = try await body()
             observation.end(running, Observation.Counts(affected: rows), roundTrips: endedRoundTrips)
             return rows
         } catch {
-            let known =
-                error as? PostgresError
-                ?? PostgresError(
-                    code: .cancelled, message: "the source of the COPY failed: \(error)", outcome: .rejected)
-            observation.end(running, Observation.Counts(error: known), roundTrips: endedRoundTrips)
+            observation.end(running, Observation.Counts(source: error), roundTrips: endedRoundTrips)
+            throw error
+        }
+    }
+
+    func observedCopyBlocking(_ sql: String, _ body: () throws -> Int) throws -> Int {
+        guard let observation else { return try body() }
+        let running = observation.begin(.copyIn, sql: sql, roundTrips: endedRoundTrips)
+        do {
+            let rows = try body()
+            observation.end(running, Observation.Counts(affected: rows), roundTrips: endedRoundTrips)
+            return rows
+        } catch {
+            observation.end(running, Observation.Counts(source: error), roundTrips: endedRoundTrips)
             throw error
         }
     }
@@ -97,6 +116,16 @@ extension Reply: ObservedResult {
     var counts: Observation.Counts { Observation.Counts(rows: rowCount, affected: affected, error: error) }
 }
 
+extension Observation.Counts {
+    /// A COPY in failed, perhaps for an error of its source.
+    fileprivate init(source error: any Error) {
+        self.init(
+            error: error as? PostgresError
+                ?? PostgresError(
+                    code: .cancelled, message: "the source of the COPY failed: \(error)", outcome: .rejected))
+    }
+}
+
 extension Array: ObservedResult where Element == Reply {
     /// Of several results together, and the first error.
     var counts: Observation.Counts {
@@ -118,4 +147,25 @@ extension Int: ObservedResult {
 /// Of a stream that was opened nothing is known yet.
 extension RowStream: ObservedResult {
     var counts: Observation.Counts { Observation.Counts() }
+}
+
+extension StatementDescription: ObservedResult {
+    var counts: Observation.Counts { Observation.Counts() }
+}
+
+extension Listener: ObservedResult {
+    var counts: Observation.Counts { Observation.Counts() }
+}
+
+extension CursorHandle: ObservedResult {
+    var counts: Observation.Counts { Observation.Counts(rows: firstRows?.rowCount ?? 0) }
+}
+
+extension TransactionFlow.Committed: ObservedResult {
+    /// Of the last statements; a statement that failed for itself is an error of a transaction that was committed, too.
+    var counts: Observation.Counts {
+        var counts = replies.counts
+        counts.error = error ?? counts.error
+        return counts
+    }
 }

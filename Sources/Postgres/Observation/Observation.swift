@@ -36,7 +36,8 @@ final class Observation: Sendable {
     ) -> Running {
         let operation = PostgresOperation(
             kind: kind, sql: sql ?? query?.sql, statements: statements, server: server, database: database, user: user,
-            parameters: observer.wantsParameters ? query?.parameterBytes ?? [] : [])
+            // Preparing sends none.
+            parameters: observer.wantsParameters && kind != .prepare ? query?.parameterBytes ?? [] : [])
         let context = observer.began(operation)
         return Running(operation: operation, context: context, start: monotonicNanoseconds(), roundTrips: roundTrips)
     }

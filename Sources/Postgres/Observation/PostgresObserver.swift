@@ -36,6 +36,10 @@ extension PostgresObserver {
 /// What an observer is told of.
 public struct PostgresOperation: Sendable {
     /// What is done. The raw values are fit to be labels of metrics.
+    ///
+    /// Each operation is told once, and what a policy runs again, each time: statements in a transaction as themselves, and its
+    /// COMMIT apart. Not told is what the library does on its own account: resets of a pool's sessions, savepoints, the ends of
+    /// cursors, UNLISTEN, giving an advisory lock back, requests to cancel.
     public enum Kind: String, Sendable, Hashable, CaseIterable {
         /// Making a connection: address, TLS, authentication.
         case connect
@@ -43,19 +47,35 @@ public struct PostgresOperation: Sendable {
         case acquire
         /// One statement, to its end.
         case query
-        /// Several statements in one flight; those of a transaction's own (BEGIN, COMMIT) included.
+        /// Several statements in one flight: a ``PostgresPipeline``, alone, as a transaction, or with the COMMIT that
+        /// ``PostgresTransaction/commit(with:)-(PostgresPipeline)`` sends behind it. BEGIN, COMMIT and savepoints that go with them
+        /// take part in its time, and are not counted among its statements.
         case pipeline
         /// Several statements in one text.
         case script
+        /// Preparing a statement ahead of its use.
+        case prepare
         /// Opening a stream of rows: until the server's first answer.
         case stream
-        /// A COPY in, from its beginning to its end.
-        case copy
+        /// Opening a cursor, with its first rows; with hold, without rows.
+        case cursor
+        /// The next rows of a cursor.
+        case fetch
+        /// A COPY FROM STDIN, from its beginning to its end, the time of its source included.
+        case copyIn
+        /// Opening a COPY TO STDOUT: until the server's first answer. What is copied is read at the consumer's speed.
+        case copyOut
+        /// LISTEN, for one or several channels.
+        case listen
+        /// The COMMIT of a transaction whose body returned, if it sent anything.
+        case commit
+        /// The ROLLBACK of a transaction whose body threw, if it sent anything.
+        case rollback
     }
 
     /// What is done.
     public let kind: Kind
-    /// The statement's text with `$1` for its first parameter; the script; nil for what has no text.
+    /// The statement's text with `$1` for its first parameter; the script; nil for what has no text of its own, or several.
     public let sql: String?
     /// How many statements it is.
     public let statements: Int
@@ -73,13 +93,14 @@ public struct PostgresOperation: Sendable {
     public struct Result: Sendable {
         /// From the call to its return, waiting included.
         public let duration: Duration
-        /// Rows that came back; of a stream none are known yet.
+        /// Rows that came back; of a stream or a COPY out none are known yet.
         public let rows: Int
         /// Rows inserted, updated, deleted, selected or copied, by the command tags.
         public let affected: Int
-        /// What went wrong: the SQLSTATE is its `code`. Of a pipeline the first error.
+        /// What went wrong: the SQLSTATE is its `code`. Of a pipeline the first error; of a transaction that was not committed, why.
         public let error: PostgresError?
-        /// Round trips that ended on the connection meanwhile, others' included.
+        /// Round trips that ended on the connection meanwhile, others' included. The one that ends with a stream or a COPY may be
+        /// counted a moment later, and then not here.
         public let roundTrips: Int
     }
 }

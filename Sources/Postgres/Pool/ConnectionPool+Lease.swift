@@ -10,10 +10,18 @@ extension ConnectionPool {
         case failed(PostgresError)
     }
 
-    private func ask(_ use: PoolStateMachine.Use) -> Asked {
+    /// - Parameters:
+    ///   - dead: what the caller was given, and gives back in the same step, so that nobody gets in between.
+    ///   - since: when the caller asked first; nil if it does now.
+    private func ask(
+        _ use: PoolStateMachine.Use, insteadOf dead: Lease?, _ since: inout PoolStateMachine.Time?
+    ) -> Asked {
         let deadline = PostgresScope.current?.deadline.nanoseconds ?? PoolStateMachine.never
         return update { state, now in
-            switch state.machine.acquire(use, now: now, until: deadline) {
+            if let dead { giveBackDead(dead, &state, now) }
+            let asked = since
+            if since == nil { since = now }
+            switch state.machine.acquire(use, now: now, until: deadline, since: asked) {
             case .granted(let granted):
                 guard let lease = lease(granted, state) else {
                     return .failed(.internalFailure("a slot of the pool has no connection"))
@@ -50,9 +58,11 @@ extension ConnectionPool {
     private nonisolated(nonsending) func acquireUnobserved(
         _ use: PoolStateMachine.Use
     ) async throws(PostgresError) -> Lease {
+        var since: PoolStateMachine.Time?
+        var dead: Lease?
         while true {
             let lease: Lease
-            switch ask(use) {
+            switch ask(use, insteadOf: dead, &since) {
             case .lease(let found): lease = found
             case .failed(let error): throw error
             case .wait(let waiter):
@@ -61,7 +71,8 @@ extension ConnectionPool {
                 case .failed(let error): throw error
                 }
             }
-            if isUsable(lease) { return lease }
+            if isAlive(lease) { return lease }
+            dead = lease
         }
     }
 
@@ -73,18 +84,20 @@ extension ConnectionPool {
             else { return nil }
             return lease(granted, state)
         }
-        guard let found, isUsable(found) else { return nil }
-        return found
+        guard let found else { return nil }
+        if isAlive(found) { return found }
+        update { state, now in giveBackDead(found, &state, now) }
+        return nil
+    }
+
+    @inline(__always)
+    private func isAlive(_ lease: Lease) -> Bool {
+        lease.isJoined || lease.core.checkOut(resets: lease.carriesReset)
     }
 
     /// A connection that died while nobody used it goes back, to be closed.
-    @inline(__always)
-    private func isUsable(_ lease: Lease) -> Bool {
-        if lease.isJoined || lease.core.checkOut(resets: lease.carriesReset) { return true }
-        update { state, now in
-            state.machine.release(lease.id, .broken, resetPending: true, needsReset: false, now: now)
-        }
-        return false
+    private func giveBackDead(_ lease: Lease, _ state: inout State, _ now: PoolStateMachine.Time) {
+        state.machine.release(lease.id, .broken, resetPending: true, needsReset: false, now: now)
     }
 
     nonisolated(nonsending) private func wait(_ waiter: WaiterQueue.ID) async -> Grant {
@@ -150,15 +163,18 @@ extension ConnectionPool {
         return connection ?? PostgresConnection(core: lease.core)
     }
 
-    func giveBack(_ lease: Lease, _ connection: inout PostgresConnection) {
+    /// Nobody but the user is to have a reference when the next one gets the connection: a caller on its way out would be taken for
+    /// somebody who keeps it. So it is consumed, and moved into its place.
+    func giveBack(_ lease: Lease, _ connection: consuming PostgresConnection) {
         let isKept = !isKnownUniquelyReferenced(&connection)
+        var returned: PostgresConnection? = consume connection
         if !isKept {
-            let returned = connection
             state.withLock { state in
-                if state.machine.isCurrent(lease.id) { state.entries[lease.id.slot].connection = returned }
+                if state.machine.isCurrent(lease.id) { swap(&state.entries[lease.id.slot].connection, &returned) }
             }
         }
         giveBack(lease, isKept: isKept, hadUserCode: true)
+        withExtendedLifetime(returned) {}
     }
 
     // MARK: Statements

@@ -23,6 +23,8 @@ final class ConnectionPool: Sendable {
         var timer: EventLoop.Timer?
         /// When the timer goes off, or is about to be set to.
         var timerTime = PoolStateMachine.never
+        /// Beside the pool, each for one who listens to notifications.
+        var listening: [WeakConnection] = []
         var awaitingShutdown: [UnsafeContinuation<Void, Never>] = []
         var isFinished = false
     }
@@ -203,14 +205,14 @@ final class ConnectionPool: Sendable {
     }
 
     private func connected(_ id: ConnectionID, _ core: ConnectionCore) {
-        let connection = PostgresConnection(core: core)
         core.state.withLock { $0.membership = PoolMembership(pool: self, id: id) }
         let random = UInt64.random(in: 0...UInt64.max)
         let isWanted = update { state, now in
             state.connects[id] = nil
             guard state.machine.isConnecting(id) else { return false }
             while state.entries.count <= id.slot { state.entries.append(Entry()) }
-            state.entries[id.slot] = Entry(core: core, connection: connection)
+            // With no other reference: whoever is given it now may be done with it before this thread goes on.
+            state.entries[id.slot] = Entry(core: core, connection: PostgresConnection(core: core))
             return state.machine.connected(id, random: random, now: now)
         }
         if !isWanted { core.close() }
@@ -245,6 +247,7 @@ final class ConnectionPool: Sendable {
 
     func shutDown(until deadline: Deadline) async {
         update { state, _ in state.machine.shutDown() }
+        closeListening()
         let timer = loop.schedule(at: deadline) { [self] in endLeases() }
         await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in

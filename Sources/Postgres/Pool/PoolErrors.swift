@@ -17,19 +17,34 @@ extension PostgresError {
             self.init(
                 code: .tooManyWaiters, message: "too many callers wait for a connection: \(numbers)",
                 hint: "raise maximumConnections or maximumWaiters, or hold connections for a shorter time")
-        case .timedOut(let cause?):
-            self.init(
-                code: .timedOut,
-                message:
-                    "no connection within \(options.acquireTimeout ?? .zero), the last attempt failed (\(cause.message)): \(numbers)",
-                underlying: cause)
-        case .timedOut(nil):
-            self.init(
-                code: .timedOut,
-                message: "no connection became free within \(options.acquireTimeout ?? .zero): \(numbers)",
-                hint: "raise maximumConnections or acquireTimeout, or hold connections for a shorter time")
+        case .timedOut(let limit, let waited, let cause):
+            self.init(timedOut: limit, Duration.nanoseconds(Int64(clamping: waited)), cause, numbers, options)
         case .cannotConnect(let error):
             self = error.with(outcome: .notSent)
+        }
+    }
+
+    private init(
+        timedOut limit: PoolStateMachine.TimeLimit, _ waited: Duration, _ cause: PostgresError?, _ numbers: String,
+        _ options: PostgresClient.Options
+    ) {
+        let time: String
+        let hint: String
+        switch limit {
+        case .acquireTimeout:
+            time = "within the acquireTimeout of \(options.acquireTimeout ?? .zero)"
+            hint = "raise maximumConnections or acquireTimeout, or hold connections for a shorter time"
+        case .callersDeadline:
+            time = "by the deadline that the caller set (withPostgresTimeout), after \(waited)"
+            hint = "raise maximumConnections, hold connections for a shorter time, or set a later deadline"
+        }
+        if let cause {
+            self.init(
+                code: .timedOut,
+                message: "no connection \(time), the last attempt failed (\(cause.message)): \(numbers)",
+                underlying: cause)
+        } else {
+            self.init(code: .timedOut, message: "no connection became free \(time): \(numbers)", hint: hint)
         }
     }
 

@@ -5,6 +5,7 @@ extension PoolStateMachine {
     /// As many as are wanted, allowed, and of use.
     mutating func startConnects(_ now: Time) {
         guard !isShutDown else { return }
+        if let error = hopelessness(now) { failWaiters(error) }
         var wanted = max(waiters.count - connecting, limits.minimum - permits)
         wanted = min(wanted, limits.maximum - permits)
         guard wanted > 0 else { return }
@@ -56,10 +57,12 @@ extension PoolStateMachine {
         let failures = (breaker?.failures ?? 0) + (isNew ? 1 : 0)
         let until = isNew ? after(now, PoolStateMachine.backoff(kind, failures, random)) : breaker?.until ?? now
         breaker = Breaker(until: until, failures: failures, error: error, kind: kind)
-        if kind != .full, open == 0 {
-            while let waiter = waiters.popFirst() { actions.append(.fail(waiter.id, .cannotConnect(error))) }
-        }
+        if kind != .full, open == 0 { failWaiters(error) }
         startConnects(now)
+    }
+
+    private mutating func failWaiters(_ error: PostgresError) {
+        while let waiter = waiters.popFirst() { actions.append(.fail(waiter.id, .cannotConnect(error))) }
     }
 
     /// Doubles from failure to failure; between half of it and all of it, so that many clients do not come together.
@@ -158,10 +161,10 @@ extension PoolStateMachine {
     mutating func timer(now: Time) {
         wakeAt = PoolStateMachine.never
         guard !isShutDown else { return }
-        while let waiter = waiters.first, waiter.deadline <= now {
-            _ = waiters.popFirst()
+        while let waiter = waiters.popExpired(now) {
             counts.timeouts &+= 1
-            actions.append(.fail(waiter.id, .timedOut(breaker?.error)))
+            let waited = now > waiter.since ? now - waiter.since : 0
+            actions.append(.fail(waiter.id, .timedOut(waiter.deadline.limit, waited: waited, breaker?.error)))
         }
         // From the bottom of the stack: those that were not used for longest.
         for index in idle {
@@ -202,7 +205,7 @@ extension PoolStateMachine {
     }
 
     private mutating func wakeForNext(_ now: Time) {
-        if let waiter = waiters.first { wake(by: waiter.deadline) }
+        wake(by: waiters.earliestDeadline)
         for index in idle { wake(by: max(now &+ 1, nextTime(ofIdle: index))) }
         for slot in slots {
             switch slot.phase {

@@ -11,8 +11,12 @@
 ///
 /// Connecting is proven by a success and doubted after a failure. While it is in doubt, at the start too, one connection is tried
 /// at a time: a wrong password is tried once, not once a waiter. A failure opens the *breaker* for a time that doubles with each
-/// one: nobody connects until then, and if there is no connection at all, everybody who waits, or comes meanwhile, fails at once
-/// with the real error. Only a server that is full (53300) makes nobody fail: they wait, and it is tried again.
+/// one: nobody connects until then, and while there is no connection at all, everybody who waits, or comes, fails at once with the
+/// real error. As long as a connection is open, those who wait can be served by it: they wait for it. A server that is full (53300)
+/// makes nobody fail: they wait, and it is tried again.
+///
+/// Everybody waits until a deadline of their own, and who gives up makes room for those behind. A connection that turns out to be
+/// dead when it is handed out costs nobody the turn: its user is first again.
 ///
 /// An identifier is a slot and its generation: what comes late for a connection that is gone is ignored.
 struct PoolStateMachine: Sendable {
@@ -77,8 +81,15 @@ struct PoolStateMachine: Sendable {
         case shutDown
         case tooManyWaiters
         /// With the reason why no connection could be made, if that is why.
-        case timedOut(PostgresError?)
+        case timedOut(TimeLimit, waited: Time, PostgresError?)
         case cannotConnect(PostgresError)
+    }
+
+    /// Whose limit ended a wait.
+    enum TimeLimit: Sendable {
+        /// The pool's.
+        case acquireTimeout
+        case callersDeadline
     }
 
     /// In what state a connection comes back; the worst counts.
@@ -177,148 +188,6 @@ struct PoolStateMachine: Sendable {
     var permits: Int { open + connecting }
     /// Connections that exist.
     var open: Int { idle.count + inUse + cleaning }
-
-    // MARK: Acquiring
-
-    /// - Parameter deadline: the caller's own, beside `acquireTimeout`.
-    mutating func acquire(_ use: Use, now: Time, until deadline: Time = never) -> Acquisition {
-        guard !isShutDown else { return .failed(.shutDown) }
-        if waiters.isEmpty {
-            if let slot = idle.popLast() { return .granted(take(slot, use, now)) }
-            if use == .shared, let slot = sharedWithRoom() { return .granted(join(slot)) }
-        }
-        return queueUp(use, now, deadline)
-    }
-
-    @inline(never)
-    private mutating func queueUp(_ use: Use, _ now: Time, _ own: Time) -> Acquisition {
-        if open == 0, let breaker, breaker.kind != .full, now < breaker.until {
-            return .failed(.cannotConnect(breaker.error))
-        }
-        guard waiters.count < limits.maximumWaiters else { return .failed(.tooManyWaiters) }
-        let deadline = min(own, after(now, limits.acquireTimeout))
-        let id = waiters.append(use, since: now, deadline: deadline)
-        wake(by: deadline)
-        startConnects(now)
-        return .wait(id)
-    }
-
-    /// Whether `acquire` would not make the caller wait.
-    func canGrantAtOnce(_ use: Use) -> Bool {
-        !isShutDown && waiters.isEmpty && (!idle.isEmpty || (use == .shared && sharedWithRoom() != nil))
-    }
-
-    /// A task was cancelled.
-    ///
-    /// - Returns: false if it does not wait any more; then what it was given is on its way to it.
-    mutating func cancel(_ waiter: WaiterQueue.ID) -> Bool { waiters.remove(waiter) }
-
-    /// An idle connection becomes somebody's.
-    private mutating func take(_ index: Int, _ use: Use, _ now: Time) -> Granted {
-        slots[index].phase = .inUse
-        slots[index].since = now
-        slots[index].users = 1
-        slots[index].isShared = use == .shared && limits.sharedDepth > 1
-        slots[index].isReported = false
-        let carriesReset = slots[index].needsReset
-        slots[index].carriesReset = carriesReset
-        slots[index].needsReset = false
-        inUse += 1
-        counts.acquires &+= 1
-        if limits.leakTime != PoolStateMachine.never { wake(by: after(now, limits.leakTime)) }
-        return Granted(id: id(index), carriesReset: carriesReset, isJoined: false)
-    }
-
-    private mutating func join(_ index: Int) -> Granted {
-        slots[index].users += 1
-        counts.acquires &+= 1
-        return Granted(id: id(index), carriesReset: false, isJoined: true)
-    }
-
-    /// The one with the fewest users.
-    private func sharedWithRoom() -> Int? {
-        guard limits.sharedDepth > 1 else { return nil }
-        var best: Int?
-        for index in slots.indices where hasRoom(index) {
-            if let known = best, slots[known].users <= slots[index].users { continue }
-            best = index
-        }
-        return best
-    }
-
-    private func hasRoom(_ index: Int) -> Bool {
-        let slot = slots[index]
-        return slot.phase == .inUse && slot.isShared && slot.users < limits.sharedDepth && slot.condition == .clean
-    }
-
-    // MARK: Releasing
-
-    /// A user is done with a connection.
-    ///
-    /// - Parameters:
-    ///   - resetPending: the reset that it was granted with was not sent, because nothing was.
-    ///   - needsReset: what this user may have done to the session is to be undone.
-    mutating func release(
-        _ id: ConnectionID, _ condition: Condition, resetPending: Bool, needsReset: Bool, now: Time
-    ) {
-        guard isCurrent(id), slots[id.slot].phase == .inUse else { return }
-        let index = id.slot
-        if slots[index].carriesReset, !resetPending, condition != .broken {
-            slots[index].carriesReset = false
-            counts.resets &+= 1
-        }
-        slots[index].users -= 1
-        let isLast = slots[index].users == 0
-        if isLast || condition != .busy, condition > slots[index].condition { slots[index].condition = condition }
-        if needsReset || resetPending { slots[index].needsReset = true }
-        guard isLast else { return fillShared(index, now) }
-        inUse -= 1
-        if isShutDown {
-            close(index, .shutdown)
-            return finishShutdownIfDone()
-        }
-        switch slots[index].condition {
-        case .clean: makeAvailable(index, now)
-        case .busy, .dirty: clean(index, now)
-        case .kept:
-            close(index, .kept)
-            startConnects(now)
-        case .broken:
-            close(index, .lost)
-            startConnects(now)
-        }
-    }
-
-    /// An open connection without users goes to who waits, or to the idle ones.
-    mutating func makeAvailable(_ index: Int, _ now: Time) {
-        if slots[index].expires <= now {
-            close(index, .lifetime)
-            return startConnects(now)
-        }
-        if let waiter = waiters.popFirst() {
-            hand(take(index, waiter.kind, now), to: waiter, now)
-            return fillShared(index, now)
-        }
-        slots[index].phase = .idle
-        slots[index].since = now
-        idle.append(index)
-        wake(by: nextTime(ofIdle: index))
-    }
-
-    /// Further statements join a shared connection, but nobody overtakes.
-    private mutating func fillShared(_ index: Int, _ now: Time) {
-        while hasRoom(index), let next = waiters.first, next.kind == .shared {
-            _ = waiters.popFirst()
-            hand(join(index), to: next, now)
-        }
-    }
-
-    private mutating func hand(_ granted: Granted, to waiter: WaiterQueue.Waiter, _ now: Time) {
-        let waited = now &- waiter.since
-        counts.waited &+= waited
-        counts.longestWait = max(counts.longestWait, waited)
-        actions.append(.grant(waiter.id, granted))
-    }
 
     // MARK: Slots
 

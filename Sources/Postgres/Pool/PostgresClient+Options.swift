@@ -14,20 +14,23 @@ extension PostgresClient {
             case never
         }
 
-        /// Connections kept open from the first use on, even if nobody uses them.
+        /// Connections kept open from the first use on, even if nobody uses them; at most `maximumConnections`.
         public var minimumConnections = 0
         /// Connections there may be, connects in progress included. Less than 1 counts as 1.
         public var maximumConnections = 10
         /// How long a caller waits for a connection, connecting included; nil waits as long as it takes.
         public var acquireTimeout: Duration? = .seconds(30)
-        /// More callers than this do not wait: they fail with `tooManyWaiters`.
+        /// More callers than this do not wait: they fail with `tooManyWaiters`. Less than 1 counts as 1. One who waits again because
+        /// the connection that it got was dead is not refused.
         public var maximumWaiters = 10_000
         /// After so long without use a connection is closed, unless there are no more than `minimumConnections`.
         public var idleTimeout: Duration? = .seconds(600)
-        /// After this a connection is closed when it is given back; up to a tenth sooner, so that not all end together.
+        /// After this a connection is closed: when it is given back, or at once if nobody uses it, however few there are then. Up to a
+        /// tenth sooner, so that not all end together.
         public var maximumLifetime: Duration? = .seconds(3600)
         /// When a session is reset. The reset is sent in one piece with the next user's first request and costs no round trip; if
-        /// nobody comes within a second, it is sent by itself. Prepared statements of this library stay.
+        /// nobody comes within a second, it is sent by itself. With ``sharedStatements`` it is sent at once, and the connection is
+        /// nobody's until it is answered. Prepared statements of this library stay.
         ///
         /// SQL sent, as one simple Query: `SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT
         /// pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP`
@@ -39,10 +42,11 @@ extension PostgresClient {
         /// further connection is opened only when all are used to this depth. Statements that begin a transaction, or change the
         /// session, must not be run this way.
         public var sharedStatements = 1
-        /// A connection held longer than this by `withConnection`, a stream or a statement counts as leaked: it is reported, once,
-        /// and nothing else is done about it.
+        /// A connection held longer than this by `withConnection`, a transaction, a stream, a cursor, a pipeline or a statement counts
+        /// as leaked: it is reported, once each time, and nothing else is done about it. With ``sharedStatements``, single statements
+        /// are not looked at. nil, the default, looks at nothing.
         public var leakTime: Duration?
-        /// Told of leaks, on a task of its own.
+        /// Told of leaks, on a task of its own; an observer is told of them, too.
         public var onLeak: (@Sendable (Leak) -> Void)?
 
         /// The defaults.

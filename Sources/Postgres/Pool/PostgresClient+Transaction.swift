@@ -9,14 +9,14 @@ extension PostgresClient {
     ) async throws -> Success {
         // As `withConnection`; the result need not be sent anywhere.
         let lease = try await pool.acquire(.exclusive)
-        var connection = pool.takeConnection(of: lease)
+        let connection = pool.takeConnection(of: lease)
         do {
             let result = try await connection.transaction(
                 isolation: isolation, readOnly: readOnly, deferrable: deferrable, retry: retry, body)
-            pool.giveBack(lease, &connection)
+            pool.giveBack(lease, consume connection)
             return result
         } catch {
-            pool.giveBack(lease, &connection)
+            pool.giveBack(lease, consume connection)
             throw error
         }
     }

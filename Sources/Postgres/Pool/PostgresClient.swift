@@ -11,9 +11,11 @@ import PostgresTransport
 /// else uses meanwhile, in its own transaction; what needs one session for several statements uses ``withConnection(_:)``. If all
 /// are in use, callers wait in order, at most `acquireTimeout`.
 ///
-/// A password that the server refuses, or a server that is not there, fails everybody who waits at once, with the server's or the
-/// system's own error; for a time that grows from 0.1 to 2 seconds (30 after a refused login) nobody connects then, and callers
-/// get the same error without delay. A server that has no connection left (53300) makes them wait.
+/// While there is no connection, a password that the server refuses, or a server that is not there, fails everybody who waits at
+/// once, with the server's or the system's own error; for a time that grows from 0.1 to 2 seconds (30 after a refused login) nobody
+/// connects then, and callers get the same error without delay. As long as a connection is open, it may still serve those who wait:
+/// they wait for it, each until its own deadline or `acquireTimeout`, whose error tells the last attempt's. A server that has no
+/// connection left (53300) makes them wait, too.
 ///
 /// The last reference closes it at once; ``shutdown(gracePeriod:)`` lets what runs come to its end.
 public final class PostgresClient: PostgresExecutor {
@@ -32,7 +34,8 @@ public final class PostgresClient: PostgresExecutor {
     deinit { pool.endNow() }
 
     /// Refuses new work, and waits until what runs has ended, at most so long; then closes what is left, whose statements fail with
-    /// `connectionClosed`. Whoever waits for a connection fails at once with `clientShutDown`, and so does every later call.
+    /// `connectionClosed`. Whoever waits for a connection fails at once with `clientShutDown`, and so does every later call. Whoever
+    /// listens to notifications is told the end at once.
     ///
     /// Cancelling the task that waits here ends the grace period.
     public func shutdown(gracePeriod: Duration = .seconds(30)) async {
@@ -80,8 +83,8 @@ extension PostgresClient {
     ///
     /// Whatever it leaves behind is undone: an open transaction is rolled back, and before the connection's next use the session is
     /// reset, as ``Options/reset`` says. Do not keep the connection: one that is still referenced when `body` ends is closed.
-    /// Within `body`, use the connection and not the client, which would take a second one, and wait for ever for it if there are
-    /// no more.
+    /// Within `body`, use the connection and not the client, which would take a second one: if all are held by such bodies, they
+    /// wait for each other until ``Options/acquireTimeout``.
     ///
     /// - Throws: what `body` throws, or why there is no connection, as ``query(_:)`` does.
     @discardableResult
@@ -89,13 +92,13 @@ extension PostgresClient {
         _ body: (PostgresConnection) async throws -> sending Success
     ) async throws -> sending Success {
         let lease = try await pool.acquire(.exclusive)
-        var connection = pool.takeConnection(of: lease)
+        let connection = pool.takeConnection(of: lease)
         do {
             let result = try await body(connection)
-            pool.giveBack(lease, &connection)
+            pool.giveBack(lease, consume connection)
             return result
         } catch {
-            pool.giveBack(lease, &connection)
+            pool.giveBack(lease, consume connection)
             throw error
         }
     }
@@ -112,21 +115,10 @@ extension PostgresClient {
     func stream(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> RowStreamHandle {
         try await pool.retrying(.exclusive) { (lease) throws(PostgresError) in
             let stream = try await lease.core.streamObserved(query, formats)
-            return RowStreamHandle(
-                stream: stream, core: lease.core, connection: StreamLease(client: self, lease: lease))
+            // The handle abandons what is unread before it lets go of this.
+            let keeper = LeaseKeeper(client: self)
+            keeper.keep(lease)
+            return RowStreamHandle(stream: stream, core: lease.core, connection: keeper)
         }
-    }
-
-    /// Gives the connection back when the stream is let go. The stream's handle abandons what is unread before it lets go of this.
-    private final class StreamLease: Sendable {
-        let client: PostgresClient
-        let lease: ConnectionPool.Lease
-
-        init(client: PostgresClient, lease: ConnectionPool.Lease) {
-            self.client = client
-            self.lease = lease
-        }
-
-        deinit { client.pool.giveBack(lease) }
     }
 }

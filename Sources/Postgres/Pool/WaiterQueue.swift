@@ -1,28 +1,41 @@
-/// Those who wait for a connection, first come first served.
+/// Those who wait for a connection, first come first served, each until its own deadline.
 ///
 /// Each has a number that grows with each one that came, so that one who gives up is found at once; its place is left empty and
-/// skipped. Only bookkeeping: the tasks themselves are the driver's.
+/// skipped. Who was served in vain, by a connection that turned out to be dead, is put back in front of all who came after it.
+/// Only bookkeeping: the tasks themselves are the driver's.
 struct WaiterQueue: Sendable {
     typealias ID = UInt64
+    typealias Time = PoolStateMachine.Time
+
+    struct Deadline: Sendable {
+        let time: Time
+        let limit: PoolStateMachine.TimeLimit
+    }
 
     struct Waiter: Sendable {
         let id: ID
         let kind: PoolStateMachine.Use
-        let since: PoolStateMachine.Time
-        let deadline: PoolStateMachine.Time
+        /// When it asked.
+        let since: Time
+        let deadline: Deadline
     }
 
     private var places: [Waiter?] = []
     private var head = 0
     private var nextID: ID = 0
+    /// Those who were put back, the one that asked first first: all of them before anybody in `places`.
+    private var returned: [Waiter] = []
+    /// Of everybody who waits, and of some who do not any more: those are skipped, and taken out when they are too many.
+    private(set) var deadlines = DeadlineHeap()
     /// Without those who gave up.
     private(set) var count = 0
 
     var isEmpty: Bool { count == 0 }
 
-    /// The one who has waited longest. They all wait equally long, so its deadline is the earliest.
+    /// The one whose turn is next.
     var first: Waiter? {
         mutating get {
+            if let waiter = returned.first { return waiter }
             while head < places.count {
                 if let waiter = places[head] { return waiter }
                 head += 1
@@ -31,34 +44,81 @@ struct WaiterQueue: Sendable {
         }
     }
 
-    mutating func append(_ kind: PoolStateMachine.Use, since: UInt64, deadline: UInt64) -> ID {
+    mutating func append(_ kind: PoolStateMachine.Use, since: Time, until deadline: Deadline) -> ID {
+        let waiter = Waiter(id: nextID, kind: kind, since: since, deadline: deadline)
+        add(waiter, place: waiter)
+        return waiter.id
+    }
+
+    /// One who asked at `since`, and has been in vain at the head of the queue, or before there was one.
+    mutating func putBack(_ kind: PoolStateMachine.Use, since: Time, until deadline: Deadline) -> ID {
+        let waiter = Waiter(id: nextID, kind: kind, since: since, deadline: deadline)
+        // Its place by number stays empty.
+        add(waiter, place: nil)
+        returned.insert(waiter, at: returned.firstIndex { $0.since > since } ?? returned.endIndex)
+        return waiter.id
+    }
+
+    private mutating func add(_ waiter: Waiter, place: Waiter?) {
         if head > 32, head * 2 > places.count {
             places.removeFirst(head)
             head = 0
         }
-        let id = nextID
         nextID += 1
-        places.append(Waiter(id: id, kind: kind, since: since, deadline: deadline))
+        places.append(place)
         count += 1
-        return id
+        if waiter.deadline.time == PoolStateMachine.never { return }
+        if deadlines.count > 2 * count + 64 {
+            deadlines = DeadlineHeap(deadlines.entries.filter { isPresent($0.id) })
+        }
+        deadlines.insert(DeadlineHeap.Entry(time: waiter.deadline.time, id: waiter.id))
     }
 
-    mutating func popFirst() -> Waiter? {
-        guard let waiter = first else { return nil }
-        places[head] = nil
-        head += 1
+    mutating func popFirst() -> Waiter? { first.flatMap { take($0.id) } }
+
+    /// Whether it waited still.
+    mutating func remove(_ id: ID) -> Bool { take(id) != nil }
+
+    /// When the first of them is to give up.
+    var earliestDeadline: Time {
+        mutating get {
+            while let next = deadlines.first {
+                if isPresent(next.id) { return next.time }
+                deadlines.removeFirst()
+            }
+            return PoolStateMachine.never
+        }
+    }
+
+    /// Somebody whose time is up.
+    mutating func popExpired(_ now: Time) -> Waiter? {
+        guard earliestDeadline <= now, let next = deadlines.first else { return nil }
+        deadlines.removeFirst()
+        return take(next.id)
+    }
+
+    private mutating func take(_ id: ID) -> Waiter? {
+        let waiter: Waiter
+        if let index = place(of: id), let found = places[index] {
+            places[index] = nil
+            waiter = found
+        } else if let index = returned.firstIndex(where: { $0.id == id }) {
+            waiter = returned.remove(at: index)
+        } else {
+            return nil
+        }
         count -= 1
         return waiter
     }
 
-    /// Whether it waited still.
-    mutating func remove(_ id: ID) -> Bool {
+    private func isPresent(_ id: ID) -> Bool {
+        if let index = place(of: id), places[index] != nil { return true }
+        return returned.contains { $0.id == id }
+    }
+
+    private func place(of id: ID) -> Int? {
         let behind = nextID &- id
-        guard id < nextID, behind <= UInt64(places.count - head) else { return false }
-        let index = places.count - Int(behind)
-        guard places[index] != nil else { return false }
-        places[index] = nil
-        count -= 1
-        return true
+        guard id < nextID, behind <= UInt64(places.count - head) else { return nil }
+        return places.count - Int(behind)
     }
 }

@@ -63,6 +63,9 @@ struct Reply: Sendable {
         isRare = true
     }
 
+    // Unchecked casts, and true ones: `payload` and `isRare` are private and set together, here and in `add`: a Rare exactly when it
+    // is rare, else the RowChunk of `init(block:)`. The columns of a chunk are set by `takeUsualReply(columns:)` alone, and what
+    // the reader hands to it is of the type `PostgresColumns?`.
     private var rare: Rare? { isRare ? payload.map { unsafeDowncast($0, to: Rare.self) } : nil }
     private var block: RowChunk? { isRare ? nil : payload.map { unsafeDowncast($0, to: RowChunk.self) } }
 

@@ -6,8 +6,8 @@
 
 /// A transaction of the blocking API: as ``PostgresTransaction``.
 public struct PostgresBlockingTransaction: Sendable {
-    private let flow: TransactionFlow
-    private let writer: Int
+    let flow: TransactionFlow
+    let writer: Int
     private let isNested: Bool
 
     init(_ flow: TransactionFlow, writer: Int, isNested: Bool = false) {
@@ -47,7 +47,9 @@ public struct PostgresBlockingTransaction: Sendable {
     /// As ``PostgresTransaction/run(_:)``.
     public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
         do {
-            let replies = try flow.runBlocking(pipeline, as: writer)
+            let replies = try flow.core.observedBlocking(.pipeline, statements: pipeline.count) {
+                () throws(PostgresError) -> [Reply] in try flow.runBlocking(pipeline, as: writer)
+            }
             if pipeline.sync != .savepoints, replies.contains(where: { $0.error != nil }) { flow.noteFailure() }
             return PostgresPipeline.Results(replies: replies)
         } catch { throw flow.noted(error) }
@@ -57,31 +59,36 @@ public struct PostgresBlockingTransaction: Sendable {
     @discardableResult
     public func script(_ sql: PostgresQuery) throws(PostgresError) -> [PostgresRows<PostgresRow>] {
         do {
-            try flow.openBlocking(as: writer)
-            return try flow.core.scriptBlocking(sql, as: writer).map {
-                PostgresRows(reply: $0) { (row) throws(PostgresError) in row }
-            }
+            return try flow.core.observedBlocking(.script, query: sql) {
+                () throws(PostgresError) -> [Reply] in
+                try flow.openBlocking(as: writer)
+                return try flow.core.scriptBlocking(sql, as: writer)
+            }.map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
         } catch { throw flow.noted(error) }
     }
 
     /// As ``PostgresTransaction/stream(_:)``.
     public func stream<Row>(_ query: PostgresQuery.Typed<Row>) throws(PostgresError) -> PostgresBlockingRowStream<Row> {
         do {
-            try flow.openBlocking(as: writer)
-            flow.noteFailure()
+            let stream = try flow.core.observedBlocking(.stream, query: query.query) {
+                () throws(PostgresError) -> RowStream in
+                try flow.openBlocking(as: writer)
+                flow.noteFailure()
+                return try flow.core.streamBlocking(query.query, query.formats, as: writer)
+            }
             return PostgresBlockingRowStream(
-                handle: RowStreamHandle(
-                    stream: try flow.core.streamBlocking(query.query, query.formats, as: writer), core: flow.core,
-                    connection: flow.connection),
+                handle: RowStreamHandle(stream: stream, core: flow.core, connection: flow.connection),
                 decode: query.decode)
         } catch { throw flow.noted(error) }
     }
 
     private func perform(_ query: PostgresQuery, _ formats: ResultFormats) throws(PostgresError) -> Reply {
         do {
-            return flow.isPlain
-                ? try flow.core.performBlocking(query, formats, as: writer)
-                : try flow.performBlocking(query, formats, as: writer)
+            return try flow.core.observedBlocking(.query, query: query) { () throws(PostgresError) -> Reply in
+                flow.isPlain
+                    ? try flow.core.performBlocking(query, formats, as: writer)
+                    : try flow.performBlocking(query, formats, as: writer)
+            }
         } catch { throw flow.noted(error) }
     }
 
@@ -112,7 +119,10 @@ public struct PostgresBlockingTransaction: Sendable {
     @discardableResult
     public func commit(with pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
         if isNested { throw .nestedCommit }
-        let committed = try flow.commitBlocking(pipeline.items, pipeline.sync, as: writer)
+        let committed = try flow.core.observedBlocking(.pipeline, statements: pipeline.count) {
+            () throws(PostgresError) -> TransactionFlow.Committed in
+            try flow.commitBlocking(pipeline.items, pipeline.sync, as: writer)
+        }
         if let error = committed.error { throw error }
         return PostgresPipeline.Results(replies: committed.replies)
     }
@@ -151,7 +161,10 @@ extension PostgresBlockingConnection {
         _ pipeline: PostgresPipeline, isolation: PostgresTransaction.Isolation = .serverDefault,
         readOnly: Bool = false, deferrable: Bool = false
     ) throws(PostgresError) -> PostgresPipeline.Results {
-        let committed = try runTransaction(pipeline, isolation.begin(readOnly: readOnly, deferrable: deferrable))
+        let begin = isolation.begin(readOnly: readOnly, deferrable: deferrable)
+        let committed = try core.observedBlocking(.pipeline, statements: pipeline.count) {
+            () throws(PostgresError) -> TransactionFlow.Committed in try runTransaction(pipeline, begin)
+        }
         if let error = committed.error { throw error }
         return PostgresPipeline.Results(replies: committed.replies)
     }

@@ -59,18 +59,18 @@ extension PostgresConnection {
         let begin = isolation.begin(readOnly: readOnly, deferrable: deferrable)
         var attempt = 1
         while true {
-            let (committed, flow) = try await runTransaction(pipeline, begin)
-            guard let error = committed.error else { return PostgresPipeline.Results(replies: committed.replies) }
+            var flow: TransactionFlow?
+            let committed = try await core.observed(.pipeline, statements: pipeline.count) {
+                () async throws(PostgresError) -> TransactionFlow.Committed in
+                try await core.runTransaction(pipeline, begin, connection: self, &flow)
+            }
+            guard let error = committed.error, let flow else {
+                return PostgresPipeline.Results(replies: committed.replies)
+            }
             guard let pause = retry.pause(after: error, attempt: attempt, flow) else { throw error }
             do { try await Task.sleep(for: pause) } catch { throw .cancelled(.notSent) }
             attempt += 1
         }
-    }
-
-    func runTransaction(
-        _ pipeline: PostgresPipeline, _ begin: PostgresQuery
-    ) async throws(PostgresError) -> (TransactionFlow.Committed, TransactionFlow) {
-        try await core.runTransaction(pipeline, begin, connection: self)
     }
 }
 
@@ -96,16 +96,20 @@ extension ConnectionCore {
         case .atomic: return try await run(pipeline.items, .atomic)
         case .savepoints:
             let begin = PostgresTransaction.Isolation.serverDefault.begin(readOnly: false, deferrable: false)
-            return try await runTransaction(pipeline, begin, connection: connection).0.replies
+            var flow: TransactionFlow?
+            return try await runTransaction(pipeline, begin, connection: connection, &flow).replies
         }
     }
 
-    nonisolated(nonsending) func runTransaction(
-        _ pipeline: PostgresPipeline, _ begin: PostgresQuery, connection: any AnyObject & Sendable
-    ) async throws(PostgresError) -> (TransactionFlow.Committed, TransactionFlow) {
+    /// - Parameter used: the transaction that it was, for who wants to know how it ended.
+    fileprivate nonisolated(nonsending) func runTransaction(
+        _ pipeline: PostgresPipeline, _ begin: PostgresQuery, connection: any AnyObject & Sendable,
+        _ used: inout TransactionFlow?
+    ) async throws(PostgresError) -> TransactionFlow.Committed {
         let flow = try await TransactionFlow.begin(self, connection: connection, begin)
+        used = flow
         do {
-            return (try await flow.commit(pipeline.items, pipeline.sync, as: flow.writer), flow)
+            return try await flow.commit(pipeline.items, pipeline.sync, as: flow.writer)
         } catch {
             await flow.rollBack()
             throw error

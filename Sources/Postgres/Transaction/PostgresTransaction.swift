@@ -56,10 +56,11 @@ public struct PostgresTransaction: PostgresExecutor {
     @discardableResult
     public func script(_ sql: PostgresQuery) async throws(PostgresError) -> [PostgresRows<PostgresRow>] {
         do {
-            try await flow.open(as: writer)
-            return try await flow.core.scriptObserved(sql, as: writer).map {
-                PostgresRows(reply: $0) { (row) throws(PostgresError) in row }
-            }
+            return try await flow.core.observed(.script, query: sql) {
+                () async throws(PostgresError) -> [Reply] in
+                try await flow.open(as: writer)
+                return try await flow.core.script(sql, as: writer)
+            }.map { PostgresRows(reply: $0) { (row) throws(PostgresError) in row } }
         } catch { throw flow.noted(error) }
     }
 
@@ -97,12 +98,14 @@ extension PostgresTransaction {
     @usableFromInline
     func stream(_ query: PostgresQuery, _ formats: ResultFormats) async throws(PostgresError) -> RowStreamHandle {
         do {
-            try await flow.open(as: writer)
-            // How it ends, its consumer will know.
-            flow.noteFailure()
-            return RowStreamHandle(
-                stream: try await flow.core.streamObserved(query, formats, as: writer), core: flow.core,
-                connection: flow.connection)
+            let stream = try await flow.core.observed(.stream, query: query) {
+                () async throws(PostgresError) -> RowStream in
+                try await flow.open(as: writer)
+                // How it ends, its consumer will know.
+                flow.noteFailure()
+                return try await flow.core.stream(query, formats, as: writer)
+            }
+            return RowStreamHandle(stream: stream, core: flow.core, connection: flow.connection)
         } catch { throw flow.noted(error) }
     }
 }
@@ -164,7 +167,10 @@ extension PostgresTransaction {
         _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
     ) async throws(PostgresError) -> [Reply] {
         if isNested { throw .nestedCommit }
-        let committed = try await flow.commit(items, sync, as: writer)
+        let committed = try await flow.core.observed(.pipeline, statements: items.count) {
+            () async throws(PostgresError) -> TransactionFlow.Committed in
+            try await flow.commit(items, sync, as: writer)
+        }
         if let error = committed.error { throw error }
         return committed.replies
     }

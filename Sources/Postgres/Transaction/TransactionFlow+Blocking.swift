@@ -180,26 +180,45 @@ extension TransactionFlow {
 
     /// The end of a body that returned; it may have committed by itself.
     func commitUnlessEndedBlocking() throws(PostgresError) {
-        let committed = end == nil ? try commitBlocking(as: writer) : Committed(error: endError)
+        let committed = end == nil ? try commitAloneBlocking() : Committed(error: endError)
         if let error = committed.error { throw error }
+    }
+
+    private func commitAloneBlocking() throws(PostgresError) -> Committed {
+        // Where nothing is sent, nothing is told.
+        guard core.observation != nil, isBegun else { return try commitBlocking(as: writer) }
+        return try core.observedBlocking(.commit, sql: "COMMIT") {
+            () throws(PostgresError) -> Committed in try commitBlocking(as: writer)
+        }
     }
 
     /// Rolls back what is open.
     func rollBackBlocking() {
         guard end == nil, let last = beginEnd(of: writer) else { return }
         if (try? claimLeadsBlocking(closing: true)) != nil { giveBack([]) }
-        rollBackBlocking(as: last, nil)
+        guard core.observation != nil, isBegun else {
+            rollBackBlocking(as: last, nil)
+            return
+        }
+        _ = try? core.observedBlocking(.rollback, sql: "ROLLBACK") {
+            () throws(PostgresError) -> Committed in Committed(error: rollBackBlocking(as: last, nil))
+        }
     }
 
-    private func rollBackBlocking(as last: Int, _ cause: PostgresError?) {
+    /// - Returns: what the server said against it.
+    @discardableResult
+    private func rollBackBlocking(as last: Int, _ cause: PostgresError?) -> PostgresError? {
+        var failure: PostgresError?
         if isBegun {
             do {
                 try core.runBlocking("ROLLBACK", as: last)
             } catch {
                 // What the server cannot roll back now, the end of the session does.
                 core.fail(error.with(outcome: .unknown))
+                failure = error
             }
         }
         finish(.rolledBack, last, cause)
+        return failure
     }
 }

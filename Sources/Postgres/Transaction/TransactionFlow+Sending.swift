@@ -191,27 +191,46 @@ extension TransactionFlow {
 
     /// The end of a body that returned; it may have committed by itself.
     nonisolated(nonsending) func commitUnlessEnded() async throws(PostgresError) {
-        let committed = end == nil ? try await commit(as: writer) : Committed(error: endError)
+        let committed = end == nil ? try await commitAlone() : Committed(error: endError)
         if let error = committed.error { throw error }
+    }
+
+    nonisolated(nonsending) private func commitAlone() async throws(PostgresError) -> Committed {
+        // Where nothing is sent, nothing is told.
+        guard core.observation != nil, isBegun else { return try await commit(as: writer) }
+        return try await core.observed(.commit, sql: "COMMIT") {
+            () async throws(PostgresError) -> Committed in try await commit(as: writer)
+        }
     }
 
     /// Rolls back what is open, cancelled or not.
     nonisolated(nonsending) func rollBack() async {
         guard end == nil, let last = beginEnd(of: writer) else { return }
         if (try? await claimLeads(cancellable: false)) != nil { giveBack([]) }
-        await rollBack(as: last, nil)
+        guard core.observation != nil, isBegun else {
+            await rollBack(as: last, nil)
+            return
+        }
+        _ = try? await core.observed(.rollback, sql: "ROLLBACK") {
+            () async throws(PostgresError) -> Committed in Committed(error: await rollBack(as: last, nil))
+        }
     }
 
-    nonisolated(nonsending) private func rollBack(as last: Int, _ cause: PostgresError?) async {
+    /// - Returns: what the server said against it.
+    @discardableResult
+    nonisolated(nonsending) private func rollBack(as last: Int, _ cause: PostgresError?) async -> PostgresError? {
+        var failure: PostgresError?
         if isBegun {
             do {
                 try await core.runEvenIfCancelled("ROLLBACK", as: last)
             } catch {
                 // What the server cannot roll back now, the end of the session does.
                 core.fail(error.with(outcome: .unknown))
+                failure = error
             }
         }
         finish(.rolledBack, last, cause)
+        return failure
     }
 }
 

@@ -7,6 +7,10 @@ extension Inbound {
     /// One walk over the bytes, instead of a turn of the state machine for each message. It takes all of it or nothing: what is not
     /// as usual, not complete or not legal is left to `next`, which has the words for it.
     ///
+    /// Its loads are inside of the `available` bytes that the buffer holds, for each is behind a check: 11 bytes and a ReadyForQuery
+    /// before the first, and again behind every row at least the 6 of a CommandComplete, so that there is a tag and a length to
+    /// read; a row or a tag is gone through only when its own length lies in what is there. Numbers are read unaligned.
+    ///
     /// - Parameter columns: What the driver knows of the columns, to go with the rows.
     package mutating func takeUsualReply(columns: (any AnyObject & Sendable)?) -> UsualEnd? {
         guard phase == .binding, !groupFailed else { return nil }
@@ -78,6 +82,9 @@ extension Inbound {
     private static let readyForQuery = UInt64(BackendMessage.Tag.readyForQuery) << 32 | 5
 
     /// The size of a DataRow that is whole, legal, and has as many columns as were described.
+    ///
+    /// - Parameter available: at least 6. The number of columns is read when the length has said that there are 7, and a cell's
+    ///   length while 4 of the row's own bytes are left.
     @inline(__always)
     private func usualRow(_ row: UnsafeRawPointer, _ available: Int) -> Int? {
         let length = Int(Int32(bigEndian: row.loadUnaligned(fromByteOffset: 1, as: Int32.self)))
@@ -109,6 +116,8 @@ extension Inbound {
 }
 
 extension CommandTag {
+    /// Reads only from `start` to before `end`: `digit` is above `start` whenever the byte below it is read.
+    ///
     /// As `affectedRows`, 0 for a tag without a count; nil if the number is longer than any that is usual.
     @inline(__always)
     static func usualCount(from start: UnsafeRawPointer, to end: UnsafeRawPointer) -> Int? {

@@ -5,8 +5,6 @@ extension PostgresFaultProxy {
         case toServer
         /// What the server sends.
         case toClient
-
-        var reverse: Direction { self == .toServer ? .toClient : .toServer }
     }
 
     /// How a connection ends.

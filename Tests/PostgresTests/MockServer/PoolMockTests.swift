@@ -181,6 +181,86 @@ struct PoolMockTests {
         }
     }
 
+    @Test func aCallersOwnDeadlineEndsItsWaitWhereverItStands() async throws {
+        try await withClient([.answer(1), .expectClose], options: Self.oneConnection { $0.reset = .never }) { client in
+            let patient = try await client.withConnection { _ in
+                let patient = Task { try await client.query("SELECT 1 AS n", as: Int32.self).one() }
+                await eventually { client.statistics.waiting == 1 }
+                let error = await failure {
+                    try await withPostgresTimeout(.milliseconds(20)) { try await client.execute("SELECT 2") }
+                }
+                #expect(error?.code == .timedOut)
+                #expect(error?.outcome == .notSent)
+                #expect(error?.message.contains("the deadline that the caller set") == true)
+                #expect(error?.hint?.contains("acquireTimeout") == false)
+                #expect(client.statistics.waiting == 1)
+                return patient
+            }
+            #expect(try await patient.value == 1)
+        }
+    }
+
+    @Test func theTimeoutOfThePoolIsNamed() async throws {
+        let asked = Gate()
+        // It never answers, so there never is a connection.
+        let server = try PostgresMockServer(scripts: [[.expect(.startup), .open(asked), .expectClose]])
+        try await run(server, Self.oneConnection { $0.acquireTimeout = .milliseconds(20) }) { client in
+            let error = await failure {
+                try await withPostgresTimeout(.seconds(50)) { try await client.execute("SELECT 1") }
+            }
+            #expect(error?.code == .timedOut)
+            #expect(error?.message.contains("within the acquireTimeout of 0.02 seconds") == true)
+            #expect(error?.hint?.contains("acquireTimeout") == true)
+            await asked.opened()
+        }
+    }
+
+    @Test func whoeverIsHandedADeadConnectionKeepsTheTurn() async throws {
+        let ask = Gate()
+        let said = Gate()
+        let farewell = Message.errorResponse(
+            "57P01", "terminating connection due to administrator command", severity: "FATAL")
+        try await withClient(
+            [.answer(1), .wait(for: ask), .send(farewell), .open(said), .expectClose],
+            [.answer(10), .answerAgain(20), .expectClose]
+        ) { client in
+            let waiters = try await client.withConnection { db in
+                try await expectNumber(1, db)
+                var waiters: [Task<Int32, any Error>] = []
+                for count in 1...2 {
+                    waiters.append(Task { try await client.query("SELECT 1 AS n", as: Int32.self).one() })
+                    await eventually { client.statistics.waiting == count }
+                }
+                ask.open()
+                await said.opened()
+                return waiters
+            }
+            #expect(try await waiters[0].value == 10)
+            #expect(try await waiters[1].value == 20)
+            #expect(client.statistics.closes == [.lost: 1])
+        }
+    }
+
+    @Test func nobodyIsTakenForOneWhoKeepsAConnection() async throws {
+        var options = PostgresClient.Options()
+        options.reset = .never
+        options.minimumConnections = 2
+        options.maximumConnections = 2
+        let server = try PostgresMockServer(
+            scripts: Array(repeating: [.acceptTrust(), .expect(.terminate), .expectClose], count: 2))
+        try await run(server, options) { client in
+            // From user to user without a pause, while the one before is on its way out.
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<16 {
+                    group.addTask { for _ in 0..<500 { try await client.withConnection { _ in } } }
+                }
+                try await group.waitForAll()
+            }
+            await eventually { client.statistics.idle == 2 }
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
     @Test func statementsShareAConnection() async throws {
         let together = Gate()
         try await withClient(

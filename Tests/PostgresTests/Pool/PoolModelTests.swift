@@ -31,18 +31,37 @@ struct PoolModelTests {
 struct PoolModel {
     var pool: PoolStateMachine
     var now: UInt64 = 1
-    /// Those who wait, oldest first.
-    var waiting: [WaiterQueue.ID] = []
+    /// Those who wait, in the order in which they are to be served.
+    var waiting: [Waiting] = []
     var answered: Set<WaiterQueue.ID> = []
-    var holders: [PoolStateMachine.ConnectionID] = []
+    var holders: [Holder] = []
     var exclusive: Set<PoolStateMachine.ConnectionID> = []
-    var uses: [WaiterQueue.ID: PoolStateMachine.Use] = [:]
     var connecting: [PoolStateMachine.ConnectionID] = []
     var cleaning: [PoolStateMachine.ConnectionID] = []
     var openIDs: Set<PoolStateMachine.ConnectionID> = []
     var isShutDown = false
     var isFinished = false
     var broken: String?
+
+    /// What somebody asked for.
+    struct Wish {
+        let use: PoolStateMachine.Use
+        let since: UInt64
+        let until: UInt64
+    }
+
+    struct Waiting {
+        let id: WaiterQueue.ID
+        let wish: Wish
+        /// When it is to be told that there is none.
+        let deadline: UInt64
+        let wasServedInVain: Bool
+    }
+
+    struct Holder {
+        let id: PoolStateMachine.ConnectionID
+        let wish: Wish
+    }
 
     init(_ random: inout ModelRandom) {
         var limits = PoolStateMachine.Limits()
@@ -64,10 +83,14 @@ struct PoolModel {
         now += random.next() % 200
         let choice = random.next() % 100
         switch choice {
-        case 0..<34: acquire(random.next() % 3 == 0 ? .exclusive : .shared)
-        case 34..<58: release(&random)
+        case 0..<34:
+            // Some have a deadline of their own, which may be the earliest of all.
+            let until = random.next() % 3 == 0 ? now + 1 + random.next() % 5000 : PoolStateMachine.never
+            acquire(Wish(use: random.next() % 3 == 0 ? .exclusive : .shared, since: now, until: until))
+        case 34..<55: release(&random)
+        case 55..<58: findDead(&random)
         case 58..<70: connect(&random)
-        case 70..<76: if let waiter = waiting.randomElement(using: &random) { cancel(waiter) }
+        case 70..<76: if let waiter = waiting.randomElement(using: &random) { cancel(waiter.id) }
         case 76..<82: clean(&random)
         case 82..<85: if let id = openIDs.randomElement(using: &random) { pool.connectionEnded(id, now: now) }
         case 85..<87:
@@ -84,43 +107,62 @@ struct PoolModel {
         default:
             if pool.wakeAt != PoolStateMachine.never { now = max(now, pool.wakeAt) }
             pool.timer(now: now)
+            takeActions()
+            if waiting.contains(where: { $0.deadline <= now }) { broken = "somebody waits beyond the deadline" }
         }
         takeActions()
         check()
     }
 
-    private mutating func acquire(_ use: PoolStateMachine.Use) {
-        switch pool.acquire(use, now: now) {
+    /// - Parameter isAgain: the wish was fulfilled before, by a connection that turned out to be dead.
+    private mutating func acquire(_ wish: Wish, isAgain: Bool = false) {
+        switch pool.acquire(wish.use, now: now, until: wish.until, since: isAgain ? wish.since : nil) {
         case .granted(let granted):
-            if !waiting.isEmpty { broken = "somebody was overtaken" }
-            hold(granted, use)
+            if waiting.contains(where: { precedes($0, wish, isAgain) }) { broken = "somebody was overtaken" }
+            hold(granted, wish)
         case .wait(let waiter):
-            waiting.append(waiter)
-            uses[waiter] = use
+            let deadline = min(wish.until, wish.since + pool.limits.acquireTimeout)
+            let index = waiting.firstIndex { !precedes($0, wish, isAgain) } ?? waiting.endIndex
+            let new = Waiting(id: waiter, wish: wish, deadline: deadline, wasServedInVain: isAgain)
+            waiting.insert(new, at: index)
         case .failed(.shutDown): if !isShutDown { broken = "shut down too early" }
         case .failed(.tooManyWaiters):
             if waiting.count < pool.limits.maximumWaiters { broken = "refused with \(waiting.count) waiting" }
+            if isAgain { broken = "a turn was lost" }
         case .failed(.cannotConnect): if pool.open > 0 { broken = "failed fast with open connections" }
         case .failed(.timedOut): broken = "timed out at once"
         }
     }
 
-    private mutating func hold(_ granted: PoolStateMachine.Granted, _ use: PoolStateMachine.Use) {
+    /// Whether one who waits is served before this one.
+    private func precedes(_ waiter: Waiting, _ wish: Wish, _ isAgain: Bool) -> Bool {
+        isAgain ? waiter.wasServedInVain && waiter.wish.since <= wish.since : true
+    }
+
+    private mutating func hold(_ granted: PoolStateMachine.Granted, _ wish: Wish) {
         let id = granted.id
         if !openIDs.contains(id) { broken = "a connection that is not open was handed out" }
         if cleaning.contains(id) { broken = "a connection that is being cleaned was handed out" }
-        let users = holders.count { $0 == id }
+        let users = holders.count { $0.id == id }
         if exclusive.contains(id), users > 0 { broken = "two users of an exclusive connection" }
-        if use == .exclusive, users > 0 { broken = "an exclusive user joined others" }
+        if wish.use == .exclusive, users > 0 { broken = "an exclusive user joined others" }
         if users >= pool.limits.sharedDepth { broken = "too many users" }
         if granted.isJoined != (users > 0) { broken = "isJoined is wrong" }
-        if use == .exclusive { exclusive.insert(id) } else { exclusive.remove(id) }
-        holders.append(id)
+        if wish.use == .exclusive { exclusive.insert(id) } else { exclusive.remove(id) }
+        holders.append(Holder(id: id, wish: wish))
+    }
+
+    /// Somebody finds the connection dead, and asks again in the same moment.
+    private mutating func findDead(_ random: inout ModelRandom) {
+        guard !holders.isEmpty else { return }
+        let holder = holders.remove(at: Int(random.next() % UInt64(holders.count)))
+        pool.release(holder.id, .broken, resetPending: true, needsReset: false, now: now)
+        acquire(holder.wish, isAgain: true)
     }
 
     private mutating func release(_ random: inout ModelRandom) {
         guard !holders.isEmpty else { return }
-        let id = holders.remove(at: Int(random.next() % UInt64(holders.count)))
+        let id = holders.remove(at: Int(random.next() % UInt64(holders.count))).id
         let conditions: [PoolStateMachine.Condition] = [.clean, .clean, .clean, .clean, .busy, .dirty, .kept, .broken]
         let condition = conditions[Int(random.next() % 8)]
         pool.release(
@@ -151,7 +193,7 @@ struct PoolModel {
     private mutating func cancel(_ waiter: WaiterQueue.ID) {
         if !pool.cancel(waiter) { broken = "a waiter could not give up" }
         if pool.cancel(waiter) { broken = "a waiter gave up twice" }
-        waiting.removeAll { $0 == waiter }
+        waiting.removeAll { $0.id == waiter }
         answered.insert(waiter)
     }
 
@@ -167,21 +209,26 @@ struct PoolModel {
         for action in actions {
             switch action {
             case .grant(let waiter, let granted):
-                if waiting.first != waiter { broken = "\(waiter) was served before \(waiting.first ?? 0)" }
+                guard let next = waiting.first, next.id == waiter else {
+                    broken = "\(waiter) was served before \(waiting.first?.id ?? 0)"
+                    return
+                }
                 answer(waiter)
-                hold(granted, uses[waiter] ?? .exclusive)
-            case .fail(let waiter, _): answer(waiter)
+                hold(granted, next.wish)
+            case .fail(let waiter, let failure):
+                if case .timedOut(let limit, let waited, _) = failure { checkTimeout(waiter, limit, waited) }
+                answer(waiter)
             case .connect(let id): connecting.append(id)
             case .abandonConnect(let id): connecting.removeAll { $0 == id }
             case .clean(let id):
-                if holders.contains(id) { broken = "a connection in use is cleaned" }
+                if isHeld(id) { broken = "a connection in use is cleaned" }
                 cleaning.append(id)
             case .close(let id, _):
                 if openIDs.remove(id) == nil { broken = "closed twice, or never opened" }
-                if holders.contains(id), !isShutDown { broken = "a connection in use was closed" }
-                holders.removeAll { $0 == id }
+                if isHeld(id), !isShutDown { broken = "a connection in use was closed" }
+                holders.removeAll { $0.id == id }
                 cleaning.removeAll { $0 == id }
-            case .reportLeak(let id, _): if !holders.contains(id) { broken = "a leak of nobody" }
+            case .reportLeak(let id, _): if !isHeld(id) { broken = "a leak of nobody" }
             case .finishShutdown:
                 if isFinished { broken = "finished twice" }
                 isFinished = true
@@ -189,9 +236,19 @@ struct PoolModel {
         }
     }
 
+    private func isHeld(_ id: PoolStateMachine.ConnectionID) -> Bool { holders.contains { $0.id == id } }
+
+    private mutating func checkTimeout(_ id: WaiterQueue.ID, _ limit: PoolStateMachine.TimeLimit, _ waited: UInt64) {
+        guard let waiter = waiting.first(where: { $0.id == id }) else { return }
+        if waiter.deadline > now { broken = "\(id) timed out too early" }
+        if waited != now - waiter.wish.since { broken = "\(id) waited \(now - waiter.wish.since), not \(waited)" }
+        let isOwn = waiter.wish.until < waiter.wish.since + pool.limits.acquireTimeout
+        if (limit == .callersDeadline) != isOwn { broken = "\(id) was told of the wrong limit" }
+    }
+
     private mutating func answer(_ waiter: WaiterQueue.ID) {
         if !answered.insert(waiter).inserted { broken = "\(waiter) was answered twice" }
-        waiting.removeAll { $0 == waiter }
+        waiting.removeAll { $0.id == waiter }
     }
 
     private mutating func check() {
@@ -201,9 +258,12 @@ struct PoolModel {
         if pool.permits != openIDs.count + connecting.count { broken = "permits do not match connections" }
         if pool.connecting != connecting.count { broken = "connecting" }
         if pool.cleaning != cleaning.count { broken = "cleaning" }
-        if pool.inUse != Set(holders).count { broken = "in use" }
+        if pool.inUse != Set(holders.map(\.id)).count { broken = "in use" }
         if pool.waiters.count != waiting.count { broken = "waiting" }
-        if waiting.count > limits.maximumWaiters { broken = "too many waiters" }
+        let bound = limits.maximumWaiters + waiting.count { $0.wasServedInVain }
+        if waiting.count > bound { broken = "too many waiters" }
+        if let deadline = waiting.map(\.deadline).min(), pool.wakeAt > deadline { broken = "nobody will end a wait" }
+        if pool.hopelessness(now) != nil, !waiting.isEmpty { broken = "somebody waits without hope" }
         if !waiting.isEmpty, !pool.idle.isEmpty { broken = "somebody waits beside an idle connection" }
         let hasHope = pool.permits > 0 || pool.wakeAt != PoolStateMachine.never
         if !waiting.isEmpty, !hasHope { broken = "somebody waits for nothing" }
@@ -231,8 +291,8 @@ struct PoolModel {
             pool.shutDown()
             takeActions()
         }
-        while let id = holders.popLast() {
-            pool.release(id, .clean, resetPending: false, needsReset: true, now: now)
+        while let holder = holders.popLast() {
+            pool.release(holder.id, .clean, resetPending: false, needsReset: true, now: now)
             takeActions()
         }
         if broken == nil, !isFinished { broken = "never finished" }

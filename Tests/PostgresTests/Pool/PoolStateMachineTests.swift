@@ -75,6 +75,105 @@ struct PoolStateMachineTests {
         #expect(pool.counts.timeouts == 1)
     }
 
+    @Test func eachWaiterFailsAtItsOwnDeadlineWhereverItStands() throws {
+        let pool = pool()
+        let ids = pool.openAll(2)
+        let first = try #require(pool.wait(now: 0))
+        let last = try #require(pool.wait(now: 1, until: 50))
+        let other = try #require(pool.wait(now: 2, until: 40))
+        let patient = try #require(pool.wait(now: 3, until: 60 * second))
+        #expect(pool.wakeAt == 40)
+        pool.timer(now: 40)
+        #expect(pool.takeTimeouts().map(\.waiter) == [other])
+        #expect(pool.wakeAt == 50)
+        pool.timer(now: 50)
+        let ended = pool.takeTimeouts()
+        #expect(ended.map(\.waiter) == [last])
+        #expect(ended.map(\.limit) == [.callersDeadline])
+        #expect(ended.map(\.waited) == [49])
+        // Neither moved those who stay.
+        pool.release(ids[0], .clean, now: 51)
+        #expect(pool.takeGrants().map(\.waiter) == [first])
+        pool.timer(now: 3 + 30 * second)
+        let late = pool.takeTimeouts()
+        #expect(late.map(\.waiter) == [patient])
+        #expect(late.map(\.limit) == [.acquireTimeout])
+    }
+
+    @Test func theDeadlinesOfThoseWhoWereServedDoNotPileUp() {
+        var queue = WaiterQueue()
+        let deadline = WaiterQueue.Deadline(time: 1_000_000, limit: .acquireTimeout)
+        let waiting = queue.append(.shared, since: 0, until: deadline)
+        for time in 1...10_000 {
+            let id = queue.append(.shared, since: UInt64(time), until: deadline)
+            let wasThere = queue.remove(id)
+            #expect(wasThere)
+        }
+        #expect(queue.deadlines.count < 100)
+        var earliest = queue.earliestDeadline
+        #expect(earliest == 1_000_000)
+        let expired = queue.popExpired(1_000_000)
+        #expect(expired?.id == waiting)
+        earliest = queue.earliestDeadline
+        #expect(earliest == PoolStateMachine.never)
+    }
+
+    @Test func whoeverWasGivenADeadConnectionKeepsTheTurn() throws {
+        let pool = pool {
+            $0.maximum = 1
+            $0.maximumWaiters = 3
+        }
+        let id = pool.openAll(1)[0]
+        let waiters = try (10..<13).map { try #require(pool.wait(now: $0)) }
+        pool.release(id, .clean, now: 20)
+        #expect(pool.takeGrants().map(\.waiter) == [waiters[0]])
+        // Somebody has taken the place that became free in the queue.
+        let late = try #require(pool.wait(now: 21))
+        pool.release(id, .broken, now: 22)
+        let again = try #require(pool.wait(now: 22, since: 10))
+        let other = try #require(pool.takeConnects().first)
+        #expect(pool.connected(other, now: 23))
+        #expect(pool.takeGrants().map(\.waiter) == [again])
+        #expect(pool.counts.longestWait == 13, "from when it asked first")
+        // Two of them keep their order.
+        pool.release(other, .clean, now: 24)
+        #expect(pool.takeGrants().map(\.waiter) == [waiters[1]])
+        pool.release(other, .broken, now: 25)
+        let second = try #require(pool.wait(now: 25, since: 11))
+        let first = try #require(pool.wait(now: 26, since: 10))
+        let third = try #require(pool.takeConnects().first)
+        #expect(pool.connected(third, now: 27))
+        for waiter in [first, second, waiters[2], late] {
+            #expect(pool.takeGrants().map(\.waiter) == [waiter])
+            pool.release(third, .clean, now: 28)
+        }
+        // Its time has not begun anew.
+        _ = pool.lease(now: 30)
+        _ = try #require(pool.wait(now: 31, since: 9))
+        #expect(pool.wakeAt <= 9 + 30 * self.second)
+    }
+
+    @Test func thoseWhoWaitFailWhenTheLastConnectionGoesWhileNoneCanBeMade() throws {
+        let pool = pool()
+        let ids = pool.openAll(1)
+        let waiter = try #require(pool.wait(now: 1))
+        let attempt = try #require(pool.takeConnects().first)
+        pool.connectFailed(attempt, .refused, refused, now: 2)
+        #expect(pool.takeFailures().isEmpty, "the open one may serve it yet")
+        pool.release(ids[0], .broken, now: 3)
+        #expect(pool.takeFailures() == [waiter])
+        #expect(pool.takeConnects().isEmpty)
+        #expect(pool.waiters.isEmpty)
+    }
+
+    @Test func aTimeThatIsALittleEarlierIsNoLongWait() throws {
+        let pool = pool()
+        _ = try #require(pool.wait(now: 5))
+        let id = try #require(pool.takeConnects().first)
+        #expect(pool.connected(id, now: 4))
+        #expect(pool.counts.longestWait == 0)
+    }
+
     @Test func moreThanTheAllowedWaitersFailAtOnce() throws {
         let pool = pool { $0.maximumWaiters = 3 }
         for _ in 0..<3 { _ = try #require(pool.wait(now: 0)) }
@@ -298,12 +397,17 @@ private final class PoolUnderTest {
 
     subscript<Value>(dynamicMember path: KeyPath<PoolStateMachine, Value>) -> Value { machine[keyPath: path] }
 
-    func acquire(_ use: PoolStateMachine.Use, now: UInt64) -> PoolStateMachine.Acquisition {
-        machine.acquire(use, now: now)
+    func acquire(
+        _ use: PoolStateMachine.Use, now: UInt64, until: UInt64 = PoolStateMachine.never, since: UInt64? = nil
+    ) -> PoolStateMachine.Acquisition {
+        machine.acquire(use, now: now, until: until, since: since)
     }
 
-    func wait(_ use: PoolStateMachine.Use = .exclusive, now: UInt64) -> WaiterQueue.ID? {
-        if case .wait(let waiter) = acquire(use, now: now) { waiter } else { nil }
+    func wait(
+        _ use: PoolStateMachine.Use = .exclusive, now: UInt64, until: UInt64 = PoolStateMachine.never,
+        since: UInt64? = nil
+    ) -> WaiterQueue.ID? {
+        if case .wait(let waiter) = acquire(use, now: now, until: until, since: since) { waiter } else { nil }
     }
 
     func lease(_ use: PoolStateMachine.Use = .exclusive, now: UInt64) -> PoolStateMachine.Granted? {
@@ -371,6 +475,12 @@ private final class PoolUnderTest {
     }
 
     func takeFailures() -> [WaiterQueue.ID] { take { if case .fail(let waiter, _) = $0 { waiter } else { nil } } }
+
+    func takeTimeouts() -> [(waiter: WaiterQueue.ID, limit: PoolStateMachine.TimeLimit, waited: UInt64)] {
+        take {
+            if case .fail(let waiter, .timedOut(let limit, let waited, _)) = $0 { (waiter, limit, waited) } else { nil }
+        }
+    }
 
     func takeGrants() -> [(waiter: WaiterQueue.ID, granted: PoolStateMachine.Granted)] {
         take { if case .grant(let waiter, let granted) = $0 { (waiter, granted) } else { nil } }
