@@ -67,7 +67,7 @@ extension PostgresExecutor {
             }
             // Nothing took effect. Whoever is in a transaction has to run that again.
             definition.layout.memory.facts = nil
-            if !wasKnown || !mayRunAgain { throw await explained(error, definition) }
+            if !wasKnown || !commitsByItself { throw await explained(error, definition) }
         }
         do throws(PostgresError) {
             try await prepareUnlessKnown(upsert)

@@ -19,6 +19,29 @@ public import Postgres
 /// columns after `returning(...)`, both in an `UpsertedRow`.
 ///
 /// A mistake in it (a property that is no column, nothing to update, no key) is thrown when it is run, before anything is sent.
+///
+/// What PostgreSQL does, and no client can change:
+///
+/// - **Sequences have gaps.** Defaults are computed before the conflict is found, so every row that is updated or left out takes
+///   a value of each sequence all the same. An int4 sequence of a hot table runs out though the table hardly grows:
+///   ``updateFirst()``, or bigint.
+/// - **Triggers.** BEFORE INSERT triggers fire for every row proposed, also if it is then updated, and what they change shows in
+///   `excluded`. AFTER triggers fire for what was really done.
+/// - **Partitioned tables.** A unique index holds the partition key, and so does what rows conflict by. A row whose partition does
+///   not exist is an error (23514), and an update cannot move a row to another partition. Rules of one partition are not those
+///   of another: a unique index on a single partition is no target.
+/// - **Foreign tables and views.** Of a foreign table only `DO NOTHING` without a target is possible, as with
+///   `onAnyConflict().doNothing()`. A view must be simple enough to be updated by itself. A table or a view
+///   with rules for INSERT or UPDATE is refused (0A000).
+/// - **Row security.** Besides the INSERT policies, DO UPDATE needs UPDATE policies, and SELECT policies to see the row. A row that
+///   conflicts and may not be updated is an error (42501), not left out.
+/// - **NULL** in a key never conflicts, unless the index says NULLS NOT DISTINCT: ``rejectingNullKeys()``.
+/// - **Locks.** A row that conflicts is locked, also if ``where(_:)`` or ``ifChanged()`` then leaves it alone.
+/// - **Isolation.** At READ COMMITTED DO UPDATE sees the newest version of a row, also one that this statement's snapshot does
+///   not. Above it, a row that came into being meanwhile is a serialization failure (40001).
+///
+/// MERGE is not used, and is no replacement: two that run at the same time both find no row, and one fails with a duplicate key.
+/// Where it is the statement that is wanted, write it: `db.query("MERGE INTO ... RETURNING merge_action()")` (since 17).
 public struct Upsert<Row: PostgresTable, Output>: Sendable {
     @usableFromInline let rows: UpsertRows<Row>
     @usableFromInline let definition: UpsertDefinition<Row>

@@ -78,11 +78,11 @@ extension PostgresExecutor {
                 let part = Array(pending[start..<min(start + 1024, pending.count)])
                 try await run(part, &collected, self is PostgresTransaction ? .savepoints : .isolated)
             }
-            pending = pending.filter { collected.errors[$0]?.isConflict == true }
-            guard !pending.isEmpty, attempt < retry.attempts, mayRunAgain else { return collected.report() }
-            do { try await Task.sleep(for: retry.pause(afterAttempt: attempt)) } catch { return collected.report() }
-            for index in pending { collected.errors[index] = nil }
+            pending = pending.filter { collected.errors[$0]?.mayRunAgain == true }
+            guard !pending.isEmpty, attempt < retry.attempts, commitsByItself else { return collected.report() }
             attempt += 1
+            do { try await Task.sleep(for: retry.pause(beforeAttempt: attempt)) } catch { return collected.report() }
+            for index in pending { collected.errors[index] = nil }
         }
     }
 

@@ -74,7 +74,7 @@ extension PostgresExecutor {
     ) async -> PostgresError {
         let explained = definition.explain(error)
         // In a transaction nothing can be asked any more.
-        guard definition.shape.lacksIndex(error), mayRunAgain else { return explained }
+        guard definition.shape.lacksIndex(error), commitsByItself else { return explained }
         guard let indexes = try? await uniqueIndexes(of: Row.self) else { return explained }
         let found =
             indexes.isEmpty ? "it has no unique index" : "it has " + indexes.map(\.description).joined(separator: "; ")

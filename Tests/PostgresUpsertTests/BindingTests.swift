@@ -80,7 +80,7 @@ import Testing
         #expect(PageStats.upsert.rows([]).query.query.sentArrays == [.texts(), .integers()])
     }
 
-    @Test func rowsAreSentInTheOrderOfTheirKeys() {
+    @Test func u29SortsByKey() {
         let rows = [("b", 1), ("a", 2), ("c", 3), ("aa", 4)].map { PageStats(path: $0.0, hits: $0.1) }
         #expect(
             Upsert(rows).query.query.sentArrays == [.texts("a", "aa", "b", "c"), .integers(2, 4, 1, 3)])
@@ -95,7 +95,7 @@ import Testing
         #expect(Upsert(rows).query.query.sentArrays == [.integers(2, 3), .integers(4, 6)])
     }
 
-    @Test func severalKeyColumnsSortTogether() {
+    @Test func u29SeveralKeyColumnsSortTogether() {
         let rows = [(2, "a"), (1, "b"), (1, "a"), (2, "")].map { Article.sample(tenant: $0.0, slug: $0.1) }
         let arrays = Article.upsert.rows(rows).query.query.sentArrays
         #expect(arrays[1] == .texts("a", "b", "", "a"))
@@ -148,7 +148,7 @@ struct Computed: PostgresTable {
             (["\u{e9}", "e\u{301}"], nil),
             (["\u{e9}", "e\u{301}", "\u{e9}"], [[0, 2]]),
         ] as [([String], [[Int]]?)])
-    func theyAreFoundByTheirBytes(_ keys: [String], _ groups: [[Int]]?) async {
+    func u28TheyAreFoundByTheirBytes(_ keys: [String], _ groups: [[Int]]?) async {
         #expect(await duplicates(Upsert(keys.map { PageStats(path: $0, hits: 1) })) == groups)
     }
 
@@ -184,7 +184,7 @@ struct Computed: PostgresTable {
         #expect(Upsert(same).onIndex("lower(path)").doNothing().query.query.failure == nil)
     }
 
-    @Test func thousandsOfRowsInRandomOrderAreSortedAndCounted() throws {
+    @Test func u29ThousandsOfRowsInRandomOrderAreSortedAndCounted() throws {
         var random = SystemRandomNumberGenerator()
         let keys = (0..<5000).map { _ in
             "key/" + String(UInt32.random(in: 0..<4000, using: &random), radix: 36)

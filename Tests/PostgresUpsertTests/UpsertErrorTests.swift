@@ -15,7 +15,7 @@ import Testing
         #expect(upsert.sql == "-- " + message, sourceLocation: location)
     }
 
-    @Test func aPropertyThatIsNoColumn() {
+    @Test func u1APropertyThatIsNoColumn() {
         expect(PageStats.upsert.onConflict(\.path.count), "path", "is not a column of table \"page_stats\"")
         expect(PageStats.upsert.update(only: \.hits, \.self), "is not a column of table \"page_stats\"")
         expect(PageStats.upsert.set(\.hits) { .greatest($0.existing.lengthOfPath, 1) }, "is not a column")
@@ -31,7 +31,7 @@ import Testing
         #expect(Nested.upsert.update(only: \.inner.value).error == nil)
     }
 
-    @Test func noKey() {
+    @Test func u6AnUpdateNeedsAKey() {
         expect(Keyless.upsert, "table \"keyless\" has no column declared as .primaryKey")
         expect(PageStats.upsert.onConflict(), "onConflict() without columns")
         expect(PageStats.upsert.onAnyConflict(), "by what rows conflict")
@@ -49,7 +49,7 @@ import Testing
         expect(PageStats.upsert.set(\.hits) { _ in .default }.ifChanged(), "\"hits\" with DEFAULT")
     }
 
-    @Test func protectedColumns() {
+    @Test func u17ProtectedColumns() {
         expect(PageStats.upsert.set(\.path, to: "x"), "\"path\" is part of the key")
         expect(PageStats.upsert.update(only: \.path), "\"path\" is part of the key")
         expect(PageStats.upsert.onConflict(\.hits).set(\.hits, to: 1), "\"hits\" is part of the key")

@@ -49,7 +49,7 @@ import Testing
         #expect(throws: PostgresError.self) { try UpsertMatching.writtenFlags(reports, sent: 2, total: 2) }
     }
 
-    @Test func theReasonForLeavingARowOut() {
+    @Test func u23TheReasonForLeavingARowOut() {
         var shape = UpsertShape()
         #expect(shape.leftOutOutcome(.update) == .notWritten)
         shape.onlyIfChanged = true

@@ -9,7 +9,7 @@ import Testing
         "INSERT INTO \"page_stats\" (\"path\", \"hits\", \"fetched_at\") VALUES ($1, $2, now()) ON CONFLICT "
     static let touch = "\"fetched_at\" = now()"
 
-    @Test func oneRowOverwritesAllButTheKey() {
+    @Test func u12OneRowOverwritesAllButTheKey() {
         #expect(
             Upsert(Self.rows[0]).sql == Self.head
                 + "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", \"fetched_at\" = now()")
@@ -17,7 +17,7 @@ import Testing
         #expect("\(PageStats.upsert)" == PageStats.upsert.sql)
     }
 
-    @Test func manyRowsAreUnnested() {
+    @Test func u30ManyRowsAreUnnested() {
         #expect(
             Upsert(Self.rows).sql == """
                 INSERT INTO "page_stats" ("path", "hits", "fetched_at") \
@@ -34,7 +34,7 @@ import Testing
         #expect(upsert.sql == Self.head + tail, sourceLocation: location)
     }
 
-    @Test func conflictTargets() {
+    @Test func u2To6ConflictTargets() {
         expect(
             PageStats.upsert.doNothing(),
             "(\"path\") DO NOTHING")
@@ -58,7 +58,7 @@ import Testing
             "(lower(path)) WHERE hits > 0 DO NOTHING")
     }
 
-    @Test func whatIsOverwritten() {
+    @Test func u13WhatIsOverwritten() {
         expect(
             PageStats.upsert.update(only: \.hits),
             "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", \(Self.touch)")
@@ -76,7 +76,7 @@ import Testing
             "(\"path\") DO UPDATE SET \"hits\" = $3, \(Self.touch)")
     }
 
-    @Test func expressions() {
+    @Test func u14Expressions() {
         expect(
             PageStats.upsert.set(\.hits) { $0.existing.hits * ($0.excluded.hits + 1) - 2 },
             "(\"path\") DO UPDATE SET \"hits\" = (\"page_stats\".\"hits\" * (EXCLUDED.\"hits\" + $3)) - $4, \(Self.touch)"
@@ -112,7 +112,7 @@ import Testing
             "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \(Self.touch)")
     }
 
-    @Test func conditions() {
+    @Test func u15ConditionsOnBothRows() {
         expect(
             PageStats.upsert.where { $0.existing.hits <= 9 }.where { $0.existing.fetchedAt.isNull },
             "(\"path\") DO UPDATE SET \"hits\" = EXCLUDED.\"hits\", \(Self.touch) "
@@ -128,7 +128,7 @@ import Testing
                 + "\"page_stats\".\"hits\" IS DISTINCT FROM (\"page_stats\".\"hits\" + EXCLUDED.\"hits\")")
     }
 
-    @Test func aTouchedColumnIsNeverSent() {
+    @Test func u18ATouchedColumnIsNeverSent() {
         #expect(
             PageStats.upsert.touch(\.hits).sql == """
                 INSERT INTO "page_stats" ("path", "hits", "fetched_at") VALUES ($1, now(), now()) \
@@ -136,7 +136,7 @@ import Testing
                 """)
     }
 
-    @Test func protectedColumnsAreNeverOverwritten() {
+    @Test func u17ProtectedColumnsAreNeverOverwritten() {
         #expect(
             Article.upsert.sql == """
                 INSERT INTO "blog"."articles" ("tenant", "slug", "title", "data", "score", "created_at", "updated_at") \
@@ -155,7 +155,7 @@ import Testing
                 """)
     }
 
-    @Test func manyRowsAreCastToTheDeclaredTypes() {
+    @Test func u30ManyRowsAreCastToTheDeclaredTypes() {
         #expect(
             Article.upsert.rows([Article.sample()]).doNothing().sql == """
                 INSERT INTO "blog"."articles" ("tenant", "slug", "title", "data", "score", "created_at", "updated_at") \
@@ -165,7 +165,7 @@ import Testing
                 """)
     }
 
-    @Test func changesOfSeveralColumnsAreComparedAsRows() {
+    @Test func u16ChangesOfSeveralColumnsAreComparedAsRows() {
         #expect(
             Article.upsert.update(only: \.title, \.score).ifChanged().sql.hasSuffix(
                 """
@@ -173,7 +173,7 @@ import Testing
                 """))
     }
 
-    @Test func outcomesAndColumnsAreReturnedOnlyWhenAskedFor() {
+    @Test func u26OutcomesAndColumnsAreReturnedOnlyWhenAskedFor() {
         #expect(!PageStats.bump.sql.contains("RETURNING"))
         #expect(PageStats.bump.outcomes().sql == PageStats.bump.sql + " RETURNING (xmax = 0)")
         #expect(PageStats.bump.returning(\.hits).sql == PageStats.bump.sql + " RETURNING \"hits\"")
@@ -185,7 +185,7 @@ import Testing
         #expect(Upsert(Self.rows).outcomes().sql == Upsert(Self.rows).sql + " RETURNING (xmax = 0)")
     }
 
-    @Test func rowsThatMayBeLeftOutAreJoinedToTheInput() {
+    @Test func u27RowsThatMayBeLeftOutAreJoinedToTheInput() {
         #expect(
             Upsert(Self.rows).doNothing().returning(\.hits).outcomes().sql == """
                 WITH upsert_input AS (SELECT * FROM unnest($1::text[], $2::int8[]) WITH ORDINALITY AS i(c1, c2, n)), \

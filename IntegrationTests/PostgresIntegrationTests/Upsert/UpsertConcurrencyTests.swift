@@ -50,7 +50,7 @@ struct UpsertConcurrencyTests {
         for db in workers { db.close() }
     }
 
-    @Test func batchesInAnyOrderDoNotDeadlock() async throws {
+    @Test func u29BatchesInAnyOrderDoNotDeadlock() async throws {
         let workers = try await counters(6)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for db in workers {

@@ -96,7 +96,7 @@ struct UpsertTests {
     }
 
     @Test(arguments: [1, 2, 1000])
-    func outcomesComeInTheOrderOfTheInput(_ count: Int) async throws {
+    func u22AnswersComeInTheOrderOfTheInput(_ count: Int) async throws {
         let db = try await pages()
         let rows = (0..<count).shuffled().map { Page(path: "/\($0)", hits: $0) }
         let known = rows.filter { $0.hits % 3 == 0 }
@@ -110,7 +110,7 @@ struct UpsertTests {
     }
 
     @Test(arguments: [1, 2, 1000])
-    func rowsLeftOutAreTold(_ count: Int) async throws {
+    func u27RowsLeftOutAreTold(_ count: Int) async throws {
         let db = try await pages()
         let rows = (0..<count).shuffled().map { Page(path: "/\($0)", hits: $0) }
         let known = rows.filter { $0.hits % 3 == 0 }
@@ -156,7 +156,7 @@ struct UpsertTests {
         db.close()
     }
 
-    @Test func expressionsMeanWhatTheySay() async throws {
+    @Test func u14ExpressionsMeanWhatTheySay() async throws {
         let db = try await pages()
         func hits(_ upsert: Upsert<Page, Never>) async throws -> Int {
             try await db.upsert(Page(path: "/", hits: 10))
@@ -180,7 +180,7 @@ struct UpsertTests {
         db.close()
     }
 
-    @Test func jsonAndArraysAreMerged() async throws {
+    @Test func u14JSONAndArraysAreMerged() async throws {
         let db = try await connect()
         try await db.execute("DROP TABLE IF EXISTS upsert_documents")
         try await db.execute("CREATE TABLE upsert_documents (id int PRIMARY KEY, data jsonb, tags text[])")
@@ -235,7 +235,7 @@ struct UpsertTests {
         db.close()
     }
 
-    @Test func keysThatTheServerChangesAreMatchedAsItComparesThem() async throws {
+    @Test func u27KeysThatTheServerChangesAreMatchedAsItComparesThem() async throws {
         let db = try await connect()
         try await db.execute("CREATE EXTENSION IF NOT EXISTS citext")
         try await db.execute("DROP TABLE IF EXISTS upsert_odd_keys")
@@ -258,7 +258,7 @@ struct UpsertTests {
         db.close()
     }
 
-    @Test func aTriggerThatChangesKeysMakesOutcomesAnErrorNotAGuess() async throws {
+    @Test func u27ATriggerThatChangesKeysMakesOutcomesAnErrorNotAGuess() async throws {
         let db = try await pages()
         try await db.execute("DROP TABLE IF EXISTS upsert_shouted")
         try await db.execute("CREATE TABLE upsert_shouted (path text PRIMARY KEY, hits int)")
@@ -287,7 +287,7 @@ struct UpsertTests {
         db.close()
     }
 
-    @Test func targetsThatAreNoPrimaryKey() async throws {
+    @Test func u3TargetsThatAreNoPrimaryKey() async throws {
         let db = try await connect()
         try await db.execute("DROP TABLE IF EXISTS upsert_accounts")
         try await db.execute(

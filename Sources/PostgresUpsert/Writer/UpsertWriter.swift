@@ -53,6 +53,8 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     private convenience init(
         over executor: some PostgresExecutor, _ upsert: Upsert<Row, Output>, _ options: UpsertWriterOptions
     ) {
+        // The flight itself is run again, and counted.
+        let upsert = upsert.retry(.never)
         self.init(table: Row.table.name, options: options) { (rows) async throws(PostgresError) in
             guard rows.count != 1 else { return Array(try await executor.upsert(upsert(rows[0]))) }
             return Array(try await executor.upsert(upsert.rows(rows)))
@@ -76,6 +78,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     private convenience init(
         counting executor: some PostgresExecutor, _ upsert: Upsert<Row, Never>, _ options: UpsertWriterOptions
     ) where Output == Never {
+        let upsert = upsert.retry(.never)
         self.init(table: Row.table.name, options: options) { (rows) async throws(PostgresError) in
             if rows.count == 1 {
                 try await executor.upsert(upsert(rows[0]))

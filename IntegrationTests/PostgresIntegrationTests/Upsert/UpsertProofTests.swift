@@ -233,7 +233,7 @@ struct UpsertProofTests {
         #expect(logins == [1 + Self.tasks])
     }
 
-    @Test func aPartialIndexConflictsWhereItsPredicateHolds() async throws {
+    @Test func u4APartialIndexConflictsWhereItsPredicateHolds() async throws {
         let db = try await accounts("CREATE UNIQUE INDEX ON proof_accounts (email) WHERE name IS NULL")
         defer { db.close() }
         let upsert = Account.login.onConflict(\.email, where: "name IS NULL")
