@@ -140,23 +140,20 @@ extension ConnectionPool {
     }
 
     /// The connection itself, for users' code.
-    func takeConnection(of lease: Lease) -> PostgresConnection {
-        let connection = state.withLock { state -> PostgresConnection? in
-            var connection: PostgresConnection?
-            if state.machine.isCurrent(lease.id) { swap(&connection, &state.entries[lease.id.slot].connection) }
-            return connection
+    func connection(of lease: Lease) -> PostgresConnection {
+        let connection = state.withLock { state in
+            state.machine.isCurrent(lease.id) ? state.entries[lease.id.slot].connection : nil
         }
         // The client was shut down in this moment.
         return connection ?? PostgresConnection(core: lease.core)
     }
 
-    func giveBack(_ lease: Lease, _ connection: inout PostgresConnection) {
-        let isKept = !isKnownUniquelyReferenced(&connection)
-        if !isKept {
-            let returned = connection
-            state.withLock { state in
-                if state.machine.isCurrent(lease.id) { state.entries[lease.id.slot].connection = returned }
-            }
+    /// Gives back what `connection(of:)` has handed out. The caller has let go of it: there is only the pool's reference left, or
+    /// somebody has kept the connection.
+    func giveBackConnection(of lease: Lease) {
+        let isKept = state.withLock { state in
+            state.machine.isCurrent(lease.id)
+                && !isKnownUniquelyReferenced(&state.entries[lease.id.slot].connection)
         }
         giveBack(lease, isKept: isKept, hadUserCode: true)
     }

@@ -29,7 +29,7 @@ final class ConnectionPool: Sendable {
 
     struct Entry {
         var core: ConnectionCore?
-        /// What users hold in their hands. Not here while somebody has it: so it can be told whether he let go of it.
+        /// What users hold in their hands. When one gives it back, this is to be the only reference.
         var connection: PostgresConnection?
     }
 
@@ -203,14 +203,14 @@ final class ConnectionPool: Sendable {
     }
 
     private func connected(_ id: ConnectionID, _ core: ConnectionCore) {
-        let connection = PostgresConnection(core: core)
         core.state.withLock { $0.membership = PoolMembership(pool: self, id: id) }
         let random = UInt64.random(in: 0...UInt64.max)
         let isWanted = update { state, now in
             state.connects[id] = nil
             guard state.machine.isConnecting(id) else { return false }
             while state.entries.count <= id.slot { state.entries.append(Entry()) }
-            state.entries[id.slot] = Entry(core: core, connection: connection)
+            // Nobody here keeps it: the first user may be done with it before this has returned.
+            state.entries[id.slot] = Entry(core: core, connection: PostgresConnection(core: core))
             return state.machine.connected(id, random: random, now: now)
         }
         if !isWanted { core.close() }

@@ -9,14 +9,13 @@ extension PostgresClient {
     ) async throws -> Success {
         // As `withConnection`; the result need not be sent anywhere.
         let lease = try await pool.acquire(.exclusive)
-        var connection = pool.takeConnection(of: lease)
         do {
-            let result = try await connection.transaction(
+            let result = try await pool.connection(of: lease).transaction(
                 isolation: isolation, readOnly: readOnly, deferrable: deferrable, retry: retry, body)
-            pool.giveBack(lease, &connection)
+            pool.giveBackConnection(of: lease)
             return result
         } catch {
-            pool.giveBack(lease, &connection)
+            pool.giveBackConnection(of: lease)
             throw error
         }
     }

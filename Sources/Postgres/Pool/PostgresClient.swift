@@ -89,13 +89,13 @@ extension PostgresClient {
         _ body: (PostgresConnection) async throws -> sending Success
     ) async throws -> sending Success {
         let lease = try await pool.acquire(.exclusive)
-        var connection = pool.takeConnection(of: lease)
         do {
-            let result = try await body(connection)
-            pool.giveBack(lease, &connection)
+            // No variable has it: when the next user gets it, nobody else may refer to it, or it would count as kept.
+            let result = try await body(pool.connection(of: lease))
+            pool.giveBackConnection(of: lease)
             return result
         } catch {
-            pool.giveBack(lease, &connection)
+            pool.giveBackConnection(of: lease)
             throw error
         }
     }
