@@ -59,14 +59,8 @@ struct CancelRequest: Sendable {
 }
 
 extension ConnectionCore {
-    /// Whether everything in flight ends in time. The gate is closed: nothing follows it.
-    nonisolated(nonsending) func hasEnded(until end: Deadline) async -> Bool {
-        while !state.withLock({ $0.queue.isEmpty || $0.closed != nil }) {
-            if end.hasPassed { return false }
-            try? await loop.sleep(until: min(end, Deadline(after: .milliseconds(2))))
-        }
-        return true
-    }
+    /// Whether nothing is in flight any more.
+    var hasEnded: Bool { state.withLock { $0.queue.isEmpty } }
 
     /// A request to cancel was sent, and nobody knows whether it has arrived. What it was for has ended; it is not to stop what
     /// would come next.

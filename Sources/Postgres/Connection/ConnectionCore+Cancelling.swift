@@ -206,16 +206,17 @@ extension ConnectionCore {
         var pause = ConnectionCore.pauseBeforeAgain
         var next = Deadline.now
         let request = CancelRequest(self)
+        // A request may still arrive, and the gate is not opened any more.
+        var isInDoubt = false
         while case .closed = openGate(gate) {
+            if isInDoubt, hasEnded { return closeBehindCancelRequest() }
             if end.hasPassed { return giveUp(gate) }
             guard next.hasPassed, let request, beginSending(gate) else {
                 try? await loop.sleep(until: min(end, Deadline(after: ConnectionCore.lookInterval)))
                 continue
             }
-            if case .unanswered = await request.send(until: end, loop: loop) {
-                return await hasEnded(until: end) ? closeBehindCancelRequest() : giveUp(gate)
-            }
-            hasArrived(gate)
+            if case .unanswered = await request.send(until: end, loop: loop) { isInDoubt = true }
+            if !isInDoubt { hasArrived(gate) }
             let isPipeline = isPipeline(gate)
             next = Deadline(after: isPipeline ? ConnectionCore.pauseInPipeline : pause)
             if !isPipeline { pause = pause * 2 }
