@@ -51,30 +51,36 @@ struct FaultRuns: Sendable {
         let link = FaultLink(proxy: proxy, number: session.harmedConnection)
         let configuration = try server.configuration(session, port: proxy.port)
         var connected: PostgresFaultProxy.Connection?
+        // Before the connection is closed: whether Terminate is still forwarded then, nobody waits for.
+        let done: PostgresFaultProxy.Connection
         let claims: [FaultClaim]
         let key = server.newKeys(session.keyCount)
         switch session.use {
         case .connect:
-            try await PostgresConnection.connect(configuration).close()
+            let db = try await PostgresConnection.connect(configuration)
             claims = []
+            done = try await link.settled()
+            db.close()
         case .connection(let work):
             let db = try await PostgresConnection.connect(configuration)
             // The connection that cancels is there only later, and all of it is covered.
             if session.harmedConnection == 0 { connected = try await link.settled() }
             claims = await work(db, key)
+            done = try await link.settled()
             db.close()
         case .blocking(let work):
             let db = try await onThread { try PostgresBlockingConnection.connect(configuration) }
             connected = try await link.settled()
             claims = try await onThread { work(db, key) }
+            done = try await link.settled()
             db.close()
         case .pool(let work):
             let client = PostgresClient(configuration, pool: Self.poolOptions)
             claims = await work(client, key)
+            done = try await link.settled()
             await client.shutdown()
         }
         #expect(isWhole(claims))
-        let done = try await link.settled()
         await proxy.stop()
         // Behind the last byte of the connecting, there would be no answer to it: that is for the sessions that connect.
         return Recording(
