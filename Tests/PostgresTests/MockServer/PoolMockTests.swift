@@ -157,7 +157,9 @@ struct PoolMockTests {
                 .send([.errorResponse("22012", "division by zero"), .readyForQuery("E")]),
                 .expect(.query), .send([.commandComplete("ROLLBACK"), .commandComplete("RESET"), .readyForQuery()]),
                 .answer(2), .expectClose,
-            ]
+            ],
+            // A busy machine is no reason to give up.
+            options: Self.oneConnection { $0.cleanupTimeout = .seconds(50) }
         ) { client in
             let error = await failure { try await client.execute("SELECT 1 AS n") }
             #expect(error?.code == .divisionByZero)
