@@ -40,7 +40,7 @@ let package = Package(
             name: "PostgresTestingTests",
             dependencies: ["PostgresTesting", "PostgresProtocol", "postgres-testing-crash-fixture", "TestTurns"]),
         // How many tests with time limits run at once; not a product.
-        .target(name: "TestTurns", path: "Tests/TestTurns"),
+        .target(name: "TestTurns", dependencies: ["PostgresTransport"], path: "Tests/TestTurns"),
         // A process that the tests of PostgresTesting kill; not a product.
         .executableTarget(
             name: "postgres-testing-crash-fixture", dependencies: ["PostgresTesting"],

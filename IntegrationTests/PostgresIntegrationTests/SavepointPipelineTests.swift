@@ -5,9 +5,15 @@ import Testing
 
 @testable import Postgres
 
+/// What the environment says of the length of the long pipelines.
+private enum LongPipelines {
+    static let count = ProcessInfo.processInfo.environment["POSTGRES_TEST_PIPELINE_COUNT"].flatMap { Int($0) }
+}
+
 /// Pipelines each of whose statements has a savepoint, and what an error does to a pipeline inside a transaction.
 @Suite(
-    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"), .timeLimit(.minutes(5)))
+    .inTurn, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"),
+    .timeLimit(.minutes(LongPipelines.count == nil ? 5 : 60)))
 struct SavepointPipelineTests {
     private func outcomes(_ results: PostgresPipeline.Results) -> [PostgresError.Outcome] {
         results.errors.map { $0?.outcome ?? .succeeded }
@@ -169,9 +175,7 @@ struct SavepointPipelineTests {
     // Both sides' buffers are full nearly all the time: whoever stops reading until it has written hangs.
     @Test(arguments: [PostgresPipeline.Sync.isolated, .atomic, .savepoints])
     func tenThousandLargeQueriesFinishOnTinySocketBuffers(_ sync: PostgresPipeline.Sync) async throws {
-        let count =
-            ProcessInfo.processInfo.environment["POSTGRES_TEST_PIPELINE_COUNT"].flatMap(Int.init)
-            ?? (sync == .isolated ? 10_000 : 500)
+        let count = LongPipelines.count ?? (sync == .isolated ? 10_000 : 500)
         let db = try await connect { $0.socketBufferBytes = 4096 }
         // A few queries, many times: the parameters of all together would be 640 MB on this side.
         let queries = (0..<16).map { number in

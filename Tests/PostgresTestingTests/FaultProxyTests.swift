@@ -52,6 +52,22 @@ struct FaultProxyTests {
         await proxy.stop()
     }
 
+    @Test func faultsOfTheNextConnectionsHoldOnceEach() async throws {
+        let listener = try PlainListener(.tcp)
+        let proxy = try PostgresFaultProxy(to: listener.server, listeningOn: .tcp)
+        proxy.faults = .init(cut: .init(.close, after: 5, of: .toServer))
+        proxy.nextFaults = [.init(), .init(cut: .init(.close, after: 3, of: .toServer))]
+        for count in [10, 3, 5, 5] {
+            let client = try PlainSocket(to: proxy)
+            let server = try await listener.accept()
+            client.send(Array(1...10))
+            client.endWriting()
+            #expect(await server.readToEnd().bytes == Array(1...UInt8(count)))
+        }
+        #expect(proxy.nextFaults.isEmpty)
+        await proxy.stop()
+    }
+
     @Test(arguments: Ending.allCases, Direction.allCases)
     func aCutIsBehindExactlyItsByte(_ ending: Ending, _ direction: Direction) async throws {
         for address in Address.allCases {

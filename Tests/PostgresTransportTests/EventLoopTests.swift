@@ -202,14 +202,21 @@ import Testing
         let order = Mutex<[Int]>([])
         let completion = Completion<Bool>()
         let start = Deadline.now
-        _ = loop.schedule(at: Deadline(after: .milliseconds(8))) {
-            completion.finish(.success(loop.isCurrent && Deadline.now.nanoseconds >= start.nanoseconds + 8_000_000))
+        let after = { @Sendable (milliseconds: UInt64) in
+            Deadline(nanoseconds: start.nanoseconds + milliseconds * 1_000_000)
         }
-        _ = loop.schedule(at: Deadline(after: .milliseconds(4))) { order.withLock { $0.append(2) } }
-        _ = loop.schedule(at: Deadline(after: .milliseconds(2))) { order.withLock { $0.append(1) } }
-        let cancelled = loop.schedule(at: Deadline(after: .milliseconds(3))) { order.withLock { $0.append(99) } }
-        #expect(loop.cancel(cancelled))
-        #expect(!loop.cancel(cancelled))
+        // On the loop's own thread: there none can go off before all are set, however busy the machine is.
+        loop.scheduleTurn(
+            Turn {
+                _ = loop.schedule(at: after(8)) {
+                    completion.finish(.success(loop.isCurrent && Deadline.now.nanoseconds >= after(8).nanoseconds))
+                }
+                _ = loop.schedule(at: after(4)) { order.withLock { $0.append(2) } }
+                _ = loop.schedule(at: after(2)) { order.withLock { $0.append(1) } }
+                let cancelled = loop.schedule(at: after(3)) { order.withLock { $0.append(99) } }
+                #expect(loop.cancel(cancelled))
+                #expect(!loop.cancel(cancelled))
+            })
         #expect(try await completion.value())
         #expect(order.withLock { $0 } == [1, 2])
     }

@@ -1,4 +1,5 @@
 import Glibc
+import PostgresTransport
 import Synchronization
 public import Testing
 
@@ -35,7 +36,7 @@ private enum Turns {
         var waiting: [CheckedContinuation<Void, Never>] = []
     }
 
-    private static let state = Mutex(State())
+    private static let state = Lock(State())
 
     static func take() async {
         await withCheckedContinuation { continuation in

@@ -14,7 +14,7 @@ extension FaultTests {
         .inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"),
         .timeLimit(.minutes(FaultPlan.isComplete ? 60 : 5)))
     struct FaultProxyTests {
-        private static let cutsOfASession = 800
+        private static let cutsOfASession = 450
 
         @Test(arguments: FaultSession.all)
         func aCutAtAnyByteIsATruthfulError(_ session: FaultSession) async throws {
@@ -48,9 +48,10 @@ extension FaultTests {
             try await runs.judge(summary, recording)
             #expect(summary.runs.count == plan.count)
             // The length of a TLS session differs by a few bytes from one to the next; and on a busy machine the time for a connect
-            // that is to be stalled may be over before that.
+            // or a request to cancel that is to be stalled may be over before that.
             let lengths = session.usesTLS ? plan.count / 50 + 4 : 0
-            let stalls = session.run == nil ? plan.count { $0.cut?.ending == .stall } : 0
+            let isTimed = session.coversConnecting || session.cancels
+            let stalls = isTimed ? plan.count { $0.cut?.ending == .stall } : 0
             #expect(summary.cuts >= plan.count - lengths - stalls)
             #expect(!summary.errors.isEmpty)
         }

@@ -3,7 +3,7 @@ import PostgresTesting
 import Synchronization
 import Testing
 
-/// Runs of one session, each under faults of its own, many at a time, and the judgement of what they claimed.
+/// Runs of one session, each under faults of its own, many at a time. What they claimed is judged in `FaultJudgement.swift`.
 struct FaultRuns: Sendable {
     let session: FaultSession
     let server: FaultServer
@@ -14,6 +14,8 @@ struct FaultRuns: Sendable {
     private static let limit = Duration.seconds(30)
     /// How long a connect may take that is going to be stalled.
     private static let stalledConnect = Duration.milliseconds(300)
+    /// How long a request to cancel may have no effect where something is stalled.
+    private static let stalledCancel = Duration.milliseconds(250)
 
     struct Run: Sendable {
         var faults: PostgresFaultProxy.Faults
@@ -46,32 +48,50 @@ struct FaultRuns: Sendable {
 
     func record() async throws -> Recording {
         let proxy = try PostgresFaultProxy(to: server.server)
-        let db = try await PostgresConnection.connect(server.configuration(session, port: proxy.port))
-        let connected = try await settled(proxy)
-        guard let run = session.run else {
+        let link = FaultLink(proxy: proxy, number: session.harmedConnection)
+        let configuration = try server.configuration(session, port: proxy.port)
+        var connected: PostgresFaultProxy.Connection?
+        // Before the connection is closed: whether Terminate is still forwarded then, nobody waits for.
+        let done: PostgresFaultProxy.Connection
+        let claims: [FaultClaim]
+        let key = server.newKeys(session.keyCount)
+        switch session.use {
+        case .connect:
+            let db = try await PostgresConnection.connect(configuration)
+            claims = []
+            done = try await link.settled()
             db.close()
-            await proxy.stop()
-            return Recording(toServer: 0...connected.bytesToServer, toClient: 0...connected.bytesToClient)
+        case .connection(let work):
+            let db = try await PostgresConnection.connect(configuration)
+            // The connection that cancels is there only later, and all of it is covered.
+            if session.harmedConnection == 0 { connected = try await link.settled() }
+            claims = await work(db, key)
+            done = try await link.settled()
+            db.close()
+        case .blocking(let work):
+            let db = try await onThread { try PostgresBlockingConnection.connect(configuration) }
+            connected = try await link.settled()
+            claims = try await onThread { work(db, key) }
+            done = try await link.settled()
+            db.close()
+        case .pool(let work):
+            let client = PostgresClient(configuration, pool: Self.poolOptions)
+            claims = await work(client, key)
+            done = try await link.settled()
+            await client.shutdown()
         }
-        let claims = await run(db, server.newKeys(session.keyCount))
-        #expect(claims.allSatisfy { $0.error == nil })
-        let done = try await settled(proxy)
-        db.close()
+        #expect(isWhole(claims))
         await proxy.stop()
         // Behind the last byte of the connecting, there would be no answer to it: that is for the sessions that connect.
         return Recording(
-            toServer: (connected.bytesToServer + 1)...done.bytesToServer,
-            toClient: connected.bytesToClient...done.bytesToClient)
+            toServer: (connected.map { $0.bytesToServer + 1 } ?? 0)...done.bytesToServer,
+            toClient: (connected?.bytesToClient ?? 0)...done.bytesToClient)
     }
 
-    /// The counts, once they do not grow any more.
-    private func settled(_ proxy: PostgresFaultProxy) async throws -> PostgresFaultProxy.Connection {
-        var last = try #require(proxy.lastConnection)
-        while true {
-            try await Task.sleep(for: .milliseconds(50))
-            let next = try #require(proxy.lastConnection)
-            if next == last { return next }
-            last = next
+    /// Whether everything was acknowledged, but for what was to be stopped.
+    func isWhole(_ claims: [FaultClaim]) -> Bool {
+        claims.indices.allSatisfy { index in
+            claims[index].error?.outcome == (session.cancels && index == 0 ? .rejected : nil)
         }
     }
 
@@ -116,13 +136,15 @@ struct FaultRuns: Sendable {
     }
 
     private func run(_ faults: PostgresFaultProxy.Faults, _ proxy: PostgresFaultProxy) async throws -> Run {
-        proxy.faults = faults
         let isStall = faults.cut?.ending == .stall
         var configuration = try server.configuration(session, port: proxy.port)
-        if isStall, session.run == nil { configuration.connectTimeout = Self.stalledConnect }
+        if isStall, session.coversConnecting { configuration.connectTimeout = Self.stalledConnect }
+        configuration.cancelTimeout = isStall ? Self.stalledCancel : Self.limit / 2
         let run = Run(faults: faults, key: server.newKeys(session.keyCount))
+        let link = FaultLink(proxy: proxy, number: proxy.connections.count + session.harmedConnection)
+        proxy.nextFaults = Array(repeating: PostgresFaultProxy.Faults(), count: session.harmedConnection) + [faults]
         let result = await bounded(by: Self.limit) { [configuration] in
-            await perform(run, configuration, closingWhenStalledAt: isStall ? proxy : nil)
+            await perform(run, configuration, link, isStall: isStall)
         }
         guard let result else {
             Issue.record("hangs: \(session.name), \(String(describing: faults.cut)), seed \(faults.seed)")
@@ -133,112 +155,101 @@ struct FaultRuns: Sendable {
         return result
     }
 
+    /// Nothing bounds the wait for a reply that never comes, so when the cut was a stall, the test ends the connection.
     private func perform(
-        _ run: Run, _ configuration: PostgresConfiguration, closingWhenStalledAt proxy: PostgresFaultProxy?
+        _ run: Run, _ configuration: PostgresConfiguration, _ link: FaultLink, isStall: Bool
     ) async -> Run {
         var run = run
-        let db: PostgresConnection
-        do throws(PostgresError) {
-            db = try await PostgresConnection.connect(configuration)
-        } catch {
-            run.connectError = error
-            return run
-        }
-        guard let work = session.run else {
-            db.close()
-            return run
-        }
-        // Nothing bounds the wait for a reply that never comes, so the test does: it closes the connection.
-        let closer = proxy.map { proxy in
-            Task {
-                while !Task.isCancelled, proxy.lastConnection?.wasCut != true {
-                    try await Task.sleep(for: .milliseconds(5))
-                }
-                try await Task.sleep(for: .milliseconds(10))
+        // Where there is something of ours that ends the wait, it is given the time.
+        let patience = session.cancels ? Self.stalledCancel * 3 : .milliseconds(10)
+        do {
+            switch session.use {
+            case .connect: try await PostgresConnection.connect(configuration).close()
+            case .connection(let work):
+                let db = try await PostgresConnection.connect(configuration)
+                let closer = isStall ? link.whenCut(after: patience) { db.close() } : nil
+                run.claims = await work(db, run.key)
+                closer?.cancel()
                 db.close()
+            case .blocking(let work):
+                let db = try await onThread { try PostgresBlockingConnection.connect(configuration) }
+                let closer = isStall ? link.whenCut(after: patience) { db.close() } : nil
+                run.claims = try await onThread { [key = run.key] in work(db, key) }
+                closer?.cancel()
+                db.close()
+            case .pool(let work):
+                let client = PostgresClient(configuration, pool: Self.poolOptions)
+                // The pool is to go on: so it is the link that ends.
+                let closer = isStall ? link.whenCut(after: patience) { link.proxy.endConnections(.reset) } : nil
+                run.claims = await work(client, run.key)
+                closer?.cancel()
+                if isStall { await link.end() }
+                await expectRestored(client, run)
+                await client.shutdown()
             }
+        } catch let error as PostgresError {
+            run.connectError = error
+        } catch {
+            Issue.record("an error of another type: \(error)")
         }
-        run.claims = await work(db, run.key)
-        closer?.cancel()
-        db.close()
         return run
     }
 
-    // MARK: Judging
+    // MARK: The pool
 
-    /// That the errors are those of a link that failed, and that the database agrees with every claim.
-    func judge(_ summary: Summary, _ recording: Recording? = nil) async throws {
-        let db = try await server.connect()
-        let first = summary.runs.map(\.key).min() ?? 0
-        let last = (summary.runs.map(\.key).max() ?? 0) + session.keyCount
-        let rows = try await db.query(
-            "SELECT key FROM faults WHERE key >= \(first) AND key < \(last)", as: Int64.self
-        ).all()
-        let present = Set(rows)
-        for run in summary.runs where !run.isHanging {
-            if let error = run.connectError { judge(connectError: error, run) }
-            for claim in run.claims { judge(claim, present, run) }
-            let written = (run.key..<(run.key + session.keyCount)).count { present.contains($0) }
-            if session.isAtomic, written != 0, written != session.keyCount {
-                Issue.record("\(written) of \(session.keyCount) rows of one transaction: \(describe(run))")
-            }
-            if hadEverything(run, recording), run.connectError != nil || run.claims.contains(where: { $0.error != nil })
-            {
-                Issue.record("an error though nothing was missing: \(describe(run))")
-            }
+    private static var poolOptions: PostgresClient.Options {
+        var options = PostgresClient.Options()
+        options.maximumConnections = 1
+        options.acquireTimeout = limit / 2
+        return options
+    }
+
+    /// That everybody who had the connection gave it back, or what was broken of it, and that the next one gets a connection.
+    private func expectRestored(_ client: PostgresClient, _ run: Run) async {
+        await eventually("the pool gives no connection: \(describe(run))") {
+            (try? await client.query("SELECT \(run.key)", as: Int64.self).one()) == run.key
         }
-        try await expectUsable(db)
-        db.close()
+        let statistics = client.statistics
+        let isAtRest = statistics.idle == 1 && statistics.connections == 1 && statistics.waiting == 0
+        #expect(isAtRest, "\(statistics): \(describe(run))")
+    }
+}
+
+/// The connection of a run that the faults are in.
+struct FaultLink: Sendable {
+    let proxy: PostgresFaultProxy
+    /// Its place among the connections of the proxy.
+    let number: Int
+
+    private var connection: PostgresFaultProxy.Connection? {
+        let connections = proxy.connections
+        return connections.indices.contains(number) ? connections[number] : nil
     }
 
-    /// Whether every byte of the server reached the client, which then has to believe it, whatever came behind.
-    private func hadEverything(_ run: Run, _ recording: Recording?) -> Bool {
-        guard let cut = run.faults.cut else { return true }
-        return cut.direction == .toClient && cut.offset == recording?.toClient.upperBound && !session.usesTLS
-            && (cut.ending == .close || cut.ending == .halfClose)
-    }
-
-    private func judge(connectError error: PostgresError, _ run: Run) {
-        let isExpected =
-            switch run.faults.cut?.ending {
-            // Of a session of which only what follows the connecting is cut, the rest may arrive together with the cut.
-            case .stall: error.code == .timedOut
-            case .close, .halfClose, .reset:
-                error.code == .connectionLost || error.code == .cannotConnect
-                    || (session.usesTLS && error.code == .tls)
-                    // What the server says when the client's side ends while it waits for the password.
-                    || (session.usesSCRAM && error.code == .invalidPassword && run.faults.cut?.ending == .halfClose)
-            case nil: false
-            }
-        if !isExpected || error.outcome != .notSent { Issue.record("\(error): \(describe(run))") }
-    }
-
-    private func judge(_ claim: FaultClaim, _ present: Set<Int64>, _ run: Run) {
-        let written = claim.keys.count { present.contains($0) }
-        let isTruth: Bool
-        switch claim.error?.outcome {
-        case nil, .succeeded: isTruth = written == claim.keys.count
-        case .notSent, .rejected, .aborted: isTruth = written == 0
-        case .unknown: isTruth = written == 0 || written == claim.keys.count
+    /// The counts, once they do not grow any more.
+    func settled() async throws -> PostgresFaultProxy.Connection {
+        var last = try #require(connection)
+        while true {
+            try await Task.sleep(for: .milliseconds(50))
+            let next = try #require(connection)
+            if next == last { return next }
+            last = next
         }
-        if !isTruth {
-            let what = claim.error.map { "\($0)" } ?? "acknowledged"
-            Issue.record("\(what), but \(written) of \(claim.keys.count) rows are there: \(describe(run))")
-        }
-        guard let error = claim.error else { return }
-        let isExpected =
-            switch run.faults.cut?.ending {
-            case .stall: error.code == .connectionClosed
-            case .close, .halfClose, .reset:
-                error.code == .connectionLost
-                    || (session.copiesIn && error.code == .protocolViolation && run.faults.cut?.ending == .halfClose)
-            case nil: false
-            }
-        if !isExpected { Issue.record("\(error): \(describe(run))") }
     }
 
-    private func describe(_ run: Run) -> String {
-        guard let cut = run.faults.cut else { return "\(session.name), faults of seed \(run.faults.seed)" }
-        return "\(session.name), \(cut.ending) after \(cut.offset) bytes \(cut.direction)"
+    func whenCut(after patience: Duration, _ action: @escaping @Sendable () -> Void) -> Task<Void, any Error> {
+        Task {
+            while connection?.wasCut != true { try await Task.sleep(for: .milliseconds(5)) }
+            try await Task.sleep(for: patience)
+            action()
+        }
+    }
+
+    /// Ends whatever the proxy has open, and waits for it.
+    func end() async {
+        await eventually("the proxy does not end its connections") {
+            proxy.endConnections(.reset)
+            return proxy.openConnectionCount == 0
+        }
     }
 }

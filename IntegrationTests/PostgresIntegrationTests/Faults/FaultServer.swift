@@ -42,12 +42,14 @@ struct FaultServer: Sendable {
             password: session.usesSCRAM ? "secret" : nil, database: "postgres",
             sslmode: session.usesTLS ? .verifyFull : .disable)
         if session.usesTLS { configuration.sslrootcert = server.rootCertificateFile }
+        // A session whose client is gone is not to sleep on.
+        if session.cancels { configuration.parameters["client_connection_check_interval"] = "100" }
         return configuration
     }
 
     /// A connection that no proxy is in the way of.
     func connect() async throws -> PostgresConnection {
-        let plain = FaultSession(name: "", run: nil)
+        let plain = FaultSession(name: "")
         return try await PostgresConnection.connect(configuration(plain, port: server.port))
     }
 }

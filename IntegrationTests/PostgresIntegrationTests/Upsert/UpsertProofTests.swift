@@ -251,7 +251,7 @@ struct UpsertProofTests {
         #expect(named == Self.tasks)
     }
 
-    @Test func NULLKeysConflictOnlyWhereTheIndexSaysSo() async throws {
+    @Test func nullKeysConflictOnlyWhereTheIndexSaysSo() async throws {
         let byName = Account.login.onConflict(\.name)
         let distinct = try await accounts("CREATE UNIQUE INDEX ON proof_accounts (name)")
         try await together { _, db in try await db.upsert(byName(Account(email: "a@x", name: nil, logins: 1))) }

@@ -31,7 +31,7 @@ struct UpsertWriterIntegrationTests {
         return PostgresClient(try PostgresConfiguration(url: server.connectionURL(over: .unixSocket)), pool: options)
     }
 
-    @Test func U44_sixtyFourTasksOnFiveKeysCountExactly() async throws {
+    @Test func u44SixtyFourTasksOnFiveKeysCountExactly() async throws {
         let db = try await client()
         try await prepare(db)
         let writer = UpsertWriter(db, Hit.bump)
@@ -53,7 +53,7 @@ struct UpsertWriterIntegrationTests {
         await db.shutdown()
     }
 
-    @Test func U44_eachCallerLearnsWhatBecameOfItsOwnRow() async throws {
+    @Test func u44EachCallerLearnsWhatBecameOfItsOwnRow() async throws {
         let db = try await connect()
         defer { db.close() }
         try await prepare(db)
@@ -77,7 +77,7 @@ struct UpsertWriterIntegrationTests {
         }
     }
 
-    @Test func U44_aRowThatTheServerRefusesFailsItsCallerOnly() async throws {
+    @Test func u44ARowThatTheServerRefusesFailsItsCallerOnly() async throws {
         let db = try await client()
         try await prepare(db)
         let writer = UpsertWriter(db, Hit.upsert)
@@ -103,7 +103,7 @@ struct UpsertWriterIntegrationTests {
         await db.shutdown()
     }
 
-    @Test func U43_aLongSequenceIsWritten() async throws {
+    @Test func u43ALongSequenceIsWritten() async throws {
         let db = try await client()
         try await prepare(db)
         let writer = UpsertWriter(db, Hit.bump, options: .init(maximumRows: 500, maximumWaiting: 2000))
@@ -121,7 +121,7 @@ struct UpsertWriterIntegrationTests {
         await db.shutdown()
     }
 
-    @Test func U44_whenTheServerDiesEveryCallerIsTold() async throws {
+    @Test func u44WhenTheServerDiesEveryCallerIsTold() async throws {
         let db = try await connect()
         try await prepare(db)
         let blocker = try await connect()

@@ -16,7 +16,7 @@ struct CancelRequest: Sendable {
     enum Progress: Sendable {
         /// Nothing that could stop anything left this process.
         case notSent(any Error)
-        /// The server has closed the connection, which it does when it has passed the request on.
+        /// The server has closed the connection in order, which it does when it has passed the request on.
         case delivered
         /// It was sent, and may take effect at any time.
         case unanswered
@@ -39,8 +39,8 @@ struct CancelRequest: Sendable {
             }
             var writer = ByteWriter(capacity: 512)
             try writer.cancelRequest(processID: processID, secretKey: secretKey)
-            isSent = true
             try await channel.sendAll(&writer, until: deadline)
+            isSent = true
             var nothing = ReceiveBuffer(capacity: 64)
             // The server says nothing. What comes nevertheless, such as an error of a pooler's, changes nothing.
             while !deadline.hasPassed {
@@ -49,11 +49,28 @@ struct CancelRequest: Sendable {
             }
             return .unanswered
         } catch {
+            // What was sent in part is no request.
             guard isSent else { return .notSent(error) }
-            if case .timedOut? = error as? TransportError { return .unanswered }
-            // However it was closed, it is over.
-            return .delivered
+            if case .endOfFile? = error as? TransportError { return .delivered }
+            // A reset says nothing of what came before it.
+            return .unanswered
         }
+    }
+}
+
+extension ConnectionCore {
+    /// Whether nothing is in flight any more.
+    var hasEnded: Bool { state.withLock { $0.queue.isEmpty } }
+
+    /// A request to cancel was sent, and nobody knows whether it has arrived. What it was for has ended; it is not to stop what
+    /// would come next.
+    func closeBehindCancelRequest() {
+        fail(
+            PostgresError(
+                code: .connectionClosed,
+                message:
+                    "the connection to \(server.address) was closed, because a request to cancel was lost on its way, and could still arrive and stop another statement",
+                outcome: .unknown))
     }
 }
 

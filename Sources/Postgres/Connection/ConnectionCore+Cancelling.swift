@@ -81,6 +81,7 @@ extension ConnectionCore {
             let isWaitedFor = state.queue.update(number) { $0.waiter.isUnanswered } ?? false
             if sendsRequest, isWaitedFor, let closed = closeGate(for: number, &state) {
                 state.stopReasons[number] = reason
+                state.noteFlight(number)
                 gate = closed
                 return .unclaimed
             }
@@ -205,14 +206,17 @@ extension ConnectionCore {
         var pause = ConnectionCore.pauseBeforeAgain
         var next = Deadline.now
         let request = CancelRequest(self)
+        // A request may still arrive, and the gate is not opened any more.
+        var isInDoubt = false
         while case .closed = openGate(gate) {
+            if isInDoubt, hasEnded { return closeBehindCancelRequest() }
             if end.hasPassed { return giveUp(gate) }
             guard next.hasPassed, let request, beginSending(gate) else {
                 try? await loop.sleep(until: min(end, Deadline(after: ConnectionCore.lookInterval)))
                 continue
             }
-            if case .unanswered = await request.send(until: end, loop: loop) { return giveUp(gate) }
-            hasArrived(gate)
+            if case .unanswered = await request.send(until: end, loop: loop) { isInDoubt = true }
+            if !isInDoubt { hasArrived(gate) }
             let isPipeline = isPipeline(gate)
             next = Deadline(after: isPipeline ? ConnectionCore.pauseInPipeline : pause)
             if !isPipeline { pause = pause * 2 }
@@ -255,14 +259,20 @@ extension ConnectionCore {
 
     /// After a wait that may have been stopped: the reply in the words of whoever stopped it.
     func settleStop(of number: Int, _ reply: inout Reply) -> StopReason? {
-        let reason = state.withLock { $0.stopReasons.removeValue(forKey: number) }
+        let (reason, flight) = state.withLock {
+            ($0.stopReasons.removeValue(forKey: number), $0.stoppedFlights.removeValue(forKey: number))
+        }
         guard let reason else { return nil }
         openGate(nil)
-        if let error = reply.error, error.code == .queryCanceled { reply = Reply(error: reason.error(stopped: error)) }
+        if let error = reply.error {
+            if error.code == .queryCanceled { reply = Reply(error: reason.error(stopped: error)) }
+        } else if let flight {
+            settleStop(of: [flight], reason)
+        }
         return reason
     }
 
-    /// The same for the statements of a pipeline that was stopped.
+    /// The same for requests with several replies, which have all come.
     func settleStop(of flights: [Flight], _ reason: StopReason) {
         for flight in flights {
             for index in flight.replies.indices {

@@ -61,6 +61,8 @@ struct ConnectionState: ~Copyable, Sendable {
     var cancelGate: CancelGate?
     /// Why requests in flight were stopped, until their callers have looked.
     var stopReasons: [Int: StopReason] = [:]
+    /// Those of them that have several replies, each with an error of its own: pipelines, scripts, portals, LISTEN.
+    var stoppedFlights: [Int: Flight] = [:]
 
     struct RoomWaiter: Sendable {
         let number: Int
@@ -105,6 +107,14 @@ struct ConnectionState: ~Copyable, Sendable {
         }
         waitingForRoom = others
         return ready
+    }
+
+    /// A request is being stopped, and nobody else has it: what it leaves for its caller.
+    mutating func noteFlight(_ number: Int) {
+        let flight = queue.update(number) { request -> Flight? in
+            if case .flight(let flight) = request.collector { flight } else { nil }
+        }
+        stoppedFlights[number] = flight ?? nil
     }
 
     /// How a statement is to be sent.

@@ -7,6 +7,7 @@ import Synchronization
 final class FaultRelay: Sendable {
     struct State {
         var faults = PostgresFaultProxy.Faults()
+        var nextFaults: [PostgresFaultProxy.Faults] = []
         var connections: [PostgresFaultProxy.Connection] = []
         /// To be done to every open connection.
         var ending: (PostgresFaultProxy.Ending, PostgresFaultProxy.Direction)?
@@ -140,7 +141,8 @@ final class FaultRelay: Sendable {
             guard client >= 0 else { return }
             let (number, faults) = state.withLock { state in
                 state.connections.append(PostgresFaultProxy.Connection())
-                return (state.connections.count - 1, state.faults)
+                let faults = state.nextFaults.isEmpty ? state.faults : state.nextFaults.removeFirst()
+                return (state.connections.count - 1, faults)
             }
             guard let descriptor = server.connect() else {
                 var socket = RelaySocket(client)

@@ -75,6 +75,13 @@ public final class PostgresFaultProxy: Sendable {
         set { relay.state.withLock { $0.faults = newValue } }
     }
 
+    /// What is done to the next connections, one after the other, before ``faults`` holds for the others: so that of a pool's
+    /// connections, or of a session and the connection that cancels its statement, only one is harmed.
+    public var nextFaults: [Faults] {
+        get { relay.state.withLock { $0.nextFaults } }
+        set { relay.state.withLock { $0.nextFaults = newValue } }
+    }
+
     /// Every connection that was made, in order, as it is now. Bytes are counted once they are forwarded, so those that a peer has
     /// just read may be missing for a moment.
     public var connections: [Connection] { relay.state.withLock { $0.connections } }

@@ -202,6 +202,22 @@ struct MockCancellingTests {
         }
     }
 
+    @Test func `behind a request to cancel that may still arrive nothing follows`() async throws {
+        // A RST does not say whether the server has seen to what came before it; the end of a connection in order does.
+        let gate = Gate()
+        try await Self.with(
+            [Self.session(gate, Self.stopped(), then: [.expectClose]), Self.cancelling(gate, then: .reset)],
+            mayEndEarly: true
+        ) { db, _ in
+            let error = await failure { try await withPostgresTimeout(.milliseconds(20)) { try await db.number() } }
+            #expect(error?.code == .timedOut)
+            #expect(error?.outcome == .rejected)
+            let next = await failure { try await db.number() }
+            #expect(next?.code == .connectionClosed)
+            #expect(next?.outcome == .notSent)
+        }
+    }
+
     @Test func `where no connection that cancels is taken, the result counts if it comes in time`() async throws {
         // The second connection is closed before it has said anything.
         let gate = Gate()
@@ -433,6 +449,79 @@ struct MockCancellingTests {
             #expect(results.errors[1]?.outcome == .rejected)
             #expect(results.errors[0]?.outcome == (isAtomic ? .aborted : nil))
             try await expectNumber(5, db)
+        }
+    }
+
+    // MARK: What has several replies
+
+    @Test func `a script past its deadline is cancelled`() async throws {
+        let gate = Gate()
+        let script: [Step] = [
+            .acceptTrust(), .expect(.query), .send(.commandComplete("SET")), .wait(for: gate),
+            .send(Self.report, .readyForQuery()), .answer(2),
+        ]
+        try await Self.with([script, Self.cancelling(gate)]) { db, _ in
+            let error = await failure {
+                try await withPostgresTimeout(.milliseconds(20)) { try await db.script("SET a.b = 1; SELECT 1") }
+            }
+            #expect(error?.code == .timedOut)
+            #expect(error?.outcome == .rejected)
+            #expect(error?.sqlState == "57014")
+            try await expectNumber(2, db)
+        }
+    }
+
+    @Test func `a cursor whose opening is cancelled has that error`() async throws {
+        let begun = Gate()
+        let gate = Gate()
+        let rolledBack: [Message] = [
+            .parseComplete, .parameterDescription([]), .noData, .bindComplete, .commandComplete("ROLLBACK"),
+            .readyForQuery(),
+        ]
+        let script: [Step] = [
+            .acceptTrust(), .expect(.sync), .send(.readyForQuery()), .receive(until: .sync),
+            .send(Array(FarewellTests.opened.prefix(9))), .open(begun), .wait(for: gate),
+            .send(Self.report, .readyForQuery("E")), .receive(until: .sync), .send(rolledBack), .answer(2),
+        ]
+        try await Self.with([script, Self.cancelling(gate)]) {
+            $0.cancellation = .cancelRequest
+        } _: { db, _ in
+            let task = Task {
+                await failure { _ = try await db.cursor("SELECT 1 AS n", as: Int32.self, fetching: 3) }
+            }
+            // Not by a deadline, which on a busy machine could pass before that.
+            await begun.opened()
+            task.cancel()
+            let error = await task.value
+            #expect(error?.code == .cancelled)
+            #expect(error?.outcome == .rejected)
+            #expect(error?.sqlState == "57014")
+            try await expectNumber(2, db)
+        }
+    }
+
+    @Test func `a LISTEN past its deadline is cancelled`() async throws {
+        let gate = Gate()
+        let script: [Step] = [
+            .acceptTrust(), .receive(until: .sync), .wait(for: gate),
+            .send(.parseComplete, .parameterDescription([]), .noData, .bindComplete, Self.report, .readyForQuery()),
+            // UNLISTEN, as soon as the gate is open.
+            .serve { _ in
+                [
+                    .send(
+                        .parseComplete, .parameterDescription([]), .noData, .bindComplete,
+                        .commandComplete("UNLISTEN"), .readyForQuery())
+                ]
+            },
+        ]
+        try await Self.with([script, Self.cancelling(gate)]) { db, _ in
+            let error = await failure {
+                try await withPostgresTimeout(.milliseconds(20)) { _ = try await db.listen(to: "news") }
+            }
+            #expect(error?.code == .timedOut)
+            #expect(error?.outcome == .rejected)
+            #expect(error?.sqlState == "57014")
+            #expect(!db.isClosed)
         }
     }
 }

@@ -474,4 +474,68 @@ struct CopyTests {
             try await expectNumber(4, db)
         }
     }
+
+    // MARK: A server that is gone
+
+    /// Two rows, each in a CopyData of its own, as a server sends them.
+    private static let header: [UInt8] = [
+        0x50, 0x47, 0x43, 0x4F, 0x50, 0x59, 0x0A, 0xFF, 0x0D, 0x0A, 0x00, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]
+
+    @Test(arguments: MockLostConnectionTests.End.allCases)
+    func `a connection that is lost at any byte of a COPY out gives whole rows and an error`(
+        end: MockLostConnectionTests.End
+    ) async throws {
+        let rows = ["one\t1\n", "two\t2\n"]
+        let bytes = ([.copyOutResponse(columns: 2)] + rows.map { .copyData(Array($0.utf8)) } + [.copyDone] + Self.done)
+            .flatMap(\.bytes)
+        let scripts = bytes.indices.map {
+            [Step.acceptTrust(), .expect(.query), .send(bytes: Array(bytes[..<$0])), end.step]
+        }
+        let server = try PostgresMockServer(scripts: scripts)
+        var most = 0
+        for _ in scripts {
+            let db = try await PostgresConnection.connect(server.configuration())
+            var text = ""
+            let error = await failure {
+                for try await chunk in try await db.copy(from: "t") { text += String(decoding: chunk, as: UTF8.self) }
+            }
+            #expect(error?.code == .connectionLost)
+            #expect(error?.outcome == .unknown)
+            #expect(["", rows[0], rows.joined()].contains(text))
+            #expect(db.isClosed)
+            most = max(most, text.utf8.count)
+        }
+        // A RST may take what has not been read with it.
+        if end != .reset { #expect(most == rows.joined().utf8.count) }
+        try await server.finish()
+    }
+
+    @Test(arguments: MockLostConnectionTests.End.allCases)
+    func `a connection that is lost at any byte of typed rows gives whole rows and an error`(
+        end: MockLostConnectionTests.End
+    ) async throws {
+        let rows: [[UInt8]] = [[0, 1, 0, 0, 0, 4, 0, 0, 0, 7], [0, 1, 0, 0, 0, 4, 0, 0, 0, 8]]
+        let pieces: [Message] = [.copyData(Self.header + rows[0]), .copyData(rows[1]), .copyData([0xFF, 0xFF])]
+        let bytes = ([.copyOutResponse(isBinary: true)] + pieces + [.copyDone] + Self.done).flatMap(\.bytes)
+        let scripts = bytes.indices.map {
+            [Step.acceptTrust(), Self.describes([.int4]), .expect(.query), .send(bytes: Array(bytes[..<$0])), end.step]
+        }
+        let server = try PostgresMockServer(scripts: scripts)
+        var most = 0
+        for _ in scripts {
+            let db = try await PostgresConnection.connect(server.configuration())
+            var numbers: [Int] = []
+            let error = await failure {
+                for try await number in try await db.copy(from: "t", as: Int.self) { numbers.append(number) }
+            }
+            #expect(error?.code == .connectionLost)
+            #expect(error?.outcome == .unknown)
+            #expect([[], [7], [7, 8]].contains(numbers))
+            #expect(db.isClosed)
+            most = max(most, numbers.count)
+        }
+        if end != .reset { #expect(most == 2) }
+        try await server.finish()
+    }
 }

@@ -135,6 +135,21 @@ struct PoolMockTests {
         }
     }
 
+    @Test func whoHasGivenAConnectionBackDoesNotKeepIt() async throws {
+        // The next one may have had it and be done with it before the one before has returned.
+        try await withClient([.expectClose]) { client in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<16 {
+                    group.addTask { for _ in 0..<1000 { try await client.withConnection { _ in } } }
+                }
+                try await group.waitForAll()
+            }
+            #expect(client.statistics.acquires == 16_000)
+            #expect(client.statistics.connects == 1)
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
     @Test func aFailedTransactionIsRolledBackBeforeTheReset() async throws {
         try await withClient(
             [
@@ -142,7 +157,9 @@ struct PoolMockTests {
                 .send([.errorResponse("22012", "division by zero"), .readyForQuery("E")]),
                 .expect(.query), .send([.commandComplete("ROLLBACK"), .commandComplete("RESET"), .readyForQuery()]),
                 .answer(2), .expectClose,
-            ]
+            ],
+            // A busy machine is no reason to give up.
+            options: Self.oneConnection { $0.cleanupTimeout = .seconds(50) }
         ) { client in
             let error = await failure { try await client.execute("SELECT 1 AS n") }
             #expect(error?.code == .divisionByZero)
@@ -293,5 +310,85 @@ struct PoolMockTests {
             try await expect(1, client)
         }
         try await server.finish()
+    }
+
+    /// A client's first request on a connection whose reset fails, and an answer that would be a success.
+    private struct Use: Sendable, CustomTestStringConvertible {
+        let name: String
+        var request: Step
+        var answer: [Message]
+        let run: @Sendable (PostgresClient) async throws -> Void
+        var testDescription: String { name }
+    }
+
+    private static let bound = Message.boundReply(rows: [[Int32(2).bytes]])
+    private static let number = PostgresQuery("SELECT 1 AS n").as(Int32.self)
+
+    private static let uses: [Use] = [
+        Use(name: "a query", request: .expect(nextExecution), answer: bound) { client in
+            _ = try await client.query(number)
+        },
+        Use(name: "a stream", request: .expect(nextExecution), answer: bound) { client in
+            for try await number in try await client.stream(number) { Issue.record("a row: \(number)") }
+        },
+        Use(name: "an isolated pipeline", request: .expect(nextExecution + nextExecution), answer: bound + bound) {
+            client in
+            _ = try await client.pipeline(number, number).0.one()
+        },
+        Use(
+            name: "an atomic pipeline", request: .receive(until: .sync),
+            answer: bound.dropLast() + [.bindComplete, .commandComplete("SELECT 0"), .readyForQuery()]
+        ) { client in
+            _ = try await client.pipeline(.atomic, number, number).0.one()
+        },
+        Use(
+            name: "a transaction", request: .receive(until: .sync),
+            answer: [
+                .parseComplete, .parameterDescription([]), .noData, .bindComplete, .commandComplete("BEGIN"),
+            ] + bound.dropLast() + [.readyForQuery("T")]
+        ) { client in
+            try await client.transaction { tx in _ = try await tx.query(number).one() }
+        },
+        Use(
+            name: "a script", request: .expect(.query),
+            answer: [.rowDescription([.int4]), .dataRow(["2"]), .commandComplete("SELECT 1"), .readyForQuery()]
+        ) { client in
+            try await client.withConnection { db in _ = try await db.script("SELECT 2") }
+        },
+        Use(name: "a COPY in", request: .expect(.query), answer: [.copyInResponse()]) { client in
+            try await client.withConnection { db in
+                _ = try await db.copy(into: "t") { _ in Issue.record("the COPY has begun") }
+            }
+        },
+        Use(
+            name: "a COPY out", request: .expect(.query),
+            answer: [.copyOutResponse(), .copyData([10]), .copyDone, .commandComplete("COPY 1"), .readyForQuery()]
+        ) { client in
+            try await client.withConnection { db in
+                for try await bytes in try await db.copy(from: "t") { Issue.record("\(bytes.count) bytes") }
+            }
+        },
+    ]
+
+    /// Together in one piece, and the answer only once the connection may know of the failure.
+    @Test(arguments: uses.indices, [true, false])
+    func whatCameBehindAResetThatFailedReachesNobody(_ index: Int, _ isTogether: Bool) async throws {
+        let use = Self.uses[index]
+        let failed: [Message] = [.errorResponse("42501", "not allowed"), .readyForQuery()]
+        try await withClient(
+            [.answer(1), .expect(.query), use.request]
+                + (isTogether ? [.send(failed + use.answer)] : [.send(failed), .send(use.answer)]) + [.expectClose],
+            [.answer(3), .expectClose]
+        ) { client in
+            try await client.withConnection { db in try await expectNumber(1, db) }
+            let error = await failure { try await use.run(client) }
+            #expect(error?.code == .insufficientPrivilege, "\(use.name)")
+            #expect(error?.message.contains("resetting the session failed") == true)
+            // It was sent, and the session it ran in is not the one it was meant for.
+            #expect(error?.outcome == .unknown)
+            try await expect(3, client)
+            #expect(client.statistics.closes == [.lost: 1])
+            #expect(client.statistics.resets == 0)
+        }
     }
 }

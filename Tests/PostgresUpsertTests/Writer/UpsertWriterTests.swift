@@ -88,7 +88,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         return tasks
     }
 
-    @Test func U44_whoIsAloneWaitsForNobody() async throws {
+    @Test func u44WhoIsAloneWaitsForNobody() async throws {
         let runway = Runway()
         let writer = runway.writer()
         for hits in 1...3 {
@@ -100,7 +100,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(writer.statistics.wait.count == 3)
     }
 
-    @Test func U44_rowsJoinTheFlightThatForms() async throws {
+    @Test func u44RowsJoinTheFlightThatForms() async throws {
         let runway = Runway()
         let writer = runway.writer()
         let tasks = await gather(writer, runway, (1...5).map { row("p\($0)", $0) })
@@ -114,7 +114,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(writer.statistics.rows == 6)
     }
 
-    @Test func U44_aFlightTakesNoMoreThanItMay() async throws {
+    @Test func u44AFlightTakesNoMoreThanItMay() async throws {
         let runway = Runway()
         let writer = runway.writer(.init(maximumRows: 2))
         let tasks = await gather(writer, runway, (1...5).map { row("p\($0)") })
@@ -123,7 +123,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(runway.paths == [["first"], ["p1", "p2"], ["p3", "p4"], ["p5"]])
     }
 
-    @Test func U44_equalKeysFlyOneAfterAnother() async throws {
+    @Test func u44EqualKeysFlyOneAfterAnother() async throws {
         let runway = Runway()
         let writer = runway.writer()
         let tasks = await gather(writer, runway, [row("a", 1), row("b", 2), row("a", 3), row("a", 4), row("c", 5)])
@@ -136,7 +136,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(writer.statistics.postponedRows == 3)
     }
 
-    @Test func U44_aBadRowFailsItsOwnCallerOnly() async throws {
+    @Test func u44ABadRowFailsItsOwnCallerOnly() async throws {
         let runway = Runway { (rows, _) throws(PostgresError) in
             if rows.contains(where: { $0.hits < 0 }) { throw rejected(.checkViolation) }
         }
@@ -159,7 +159,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(writer.statistics.splits == 6)
     }
 
-    @Test func U44_aRowThatCannotBeEncodedIsFoundToo() async throws {
+    @Test func u44ARowThatCannotBeEncodedIsFoundToo() async throws {
         let runway = Runway { (rows, _) throws(PostgresError) in
             if rows.contains(where: { $0.path.contains("\0") }) {
                 throw PostgresError(code: .invalidArgument, message: "NUL")
@@ -175,7 +175,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         }
     }
 
-    @Test func U44_anErrorOfTheTableIsEverybodysAtOnce() async throws {
+    @Test func u44AnErrorOfTheTableIsEverybodysAtOnce() async throws {
         let runway = Runway { (rows, _) throws(PostgresError) in
             if rows.count > 1 { throw rejected(.undefinedTable) }
         }
@@ -192,7 +192,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(output == 7)
     }
 
-    @Test func U44_aDeadlockIsRunAgain() async throws {
+    @Test func u44ADeadlockIsRunAgain() async throws {
         let runway = Runway { (_, number) throws(PostgresError) in
             if number == 2 { throw rejected(.deadlockDetected) }
             if number == 3 { throw rejected(.serializationFailure) }
@@ -205,7 +205,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(writer.statistics.retries == 2)
     }
 
-    @Test func U44_whoseOutcomeIsUnknownIsNotRunAgain() async throws {
+    @Test func u44WhoseOutcomeIsUnknownIsNotRunAgain() async throws {
         let runway = Runway { (_, number) throws(PostgresError) in
             if number == 2 { throw PostgresError(code: .deadlockDetected, message: "cut", outcome: .unknown) }
         }
@@ -223,7 +223,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(runway.statements.count == 2)
     }
 
-    @Test func U44_whoIsCancelledBeforeItsFlightIsNotSent() async throws {
+    @Test func u44WhoIsCancelledBeforeItsFlightIsNotSent() async throws {
         let runway = Runway()
         let writer = runway.writer()
         let tasks = await gather(writer, runway, [row("a"), row("b")])
@@ -245,7 +245,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(runway.paths == [["first"], ["b"]])
     }
 
-    @Test func U44_whoIsCancelledAlreadyHandsNothingIn() async throws {
+    @Test func u44WhoIsCancelledAlreadyHandsNothingIn() async throws {
         let runway = Runway()
         let writer = runway.writer()
         let tasks = await gather(writer, runway, [])
@@ -260,7 +260,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(runway.paths == [["first"]])
     }
 
-    @Test func U44_flushWaitsForWhatCameBefore() async throws {
+    @Test func u44FlushWaitsForWhatCameBefore() async throws {
         let runway = Runway()
         let writer = runway.writer()
         let tasks = await gather(writer, runway, [row("a")])
@@ -287,7 +287,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         await writer.flush()
     }
 
-    @Test func U44_aCancelledFlushWaitsNoLonger() async throws {
+    @Test func u44ACancelledFlushWaitsNoLonger() async throws {
         let runway = Runway()
         let writer = runway.writer()
         let tasks = await gather(writer, runway, [])
@@ -299,7 +299,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         await writer.flush()
     }
 
-    @Test func U43_aSequenceIsReadNoFurtherThanItMay() async throws {
+    @Test func u43ASequenceIsReadNoFurtherThanItMay() async throws {
         let runway = Runway()
         let writer = runway.writer(.init(maximumRows: 2, maximumWaiting: 4))
         runway.close()
@@ -322,7 +322,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(runway.paths.flatMap { $0 } == (1...50).map { "p\($0)" })
     }
 
-    @Test func U43_failuresOfASequenceAreToldOrEndIt() async throws {
+    @Test func u43FailuresOfASequenceAreToldOrEndIt() async throws {
         let runway = Runway { (rows, _) throws(PostgresError) in
             if rows.contains(where: { $0.hits % 10 == 0 }) { throw rejected(.checkViolation) }
         }
@@ -345,7 +345,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: again) }
     }
 
-    @Test func U43_rowsReadBeforeASequenceFailsAreWritten() async throws {
+    @Test func u43RowsReadBeforeASequenceFailsAreWritten() async throws {
         struct Torn: Error {}
         let runway = Runway()
         let writer = runway.writer()

@@ -141,7 +141,7 @@ struct UpsertTableCheckTests {
             "ALTER TABLE checked_rows ALTER score TYPE checked_score")
     }
 
-    @Test func NULLIsCompared() async throws {
+    @Test func nullIsCompared() async throws {
         let differences = try await expect(
             [.nullability, .nullability],
             after: "ALTER TABLE checked_rows ALTER note SET NOT NULL, ALTER score DROP NOT NULL")
