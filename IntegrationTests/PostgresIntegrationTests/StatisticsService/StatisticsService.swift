@@ -67,7 +67,7 @@ struct StravaToken: PostgresTable, Equatable {
     var id = 1
     var token: String
 
-    static let table = Table<Self>("strava_token", init: { StravaToken(id: $0, token: $1) }) {
+    static let table = Table<Self>("strava_token", init: Self.init(id:token:)) {
         Column("id", \.id, .primaryKey)
         Column("token", \.token)
     }
