@@ -18,27 +18,32 @@ extension ConnectionCore {
         }
     }
 
+    /// - Parameter limits: nil for those of the thread.
     @inline(__always)
     func finishBlocking(
-        as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
+        as writer: Int? = nil, within limits: WaitLimits? = nil, _ begin: () throws(PostgresError) -> Begun
     ) throws(PostgresError) -> Reply {
-        if loop.isCurrent {
-            throw PostgresError(
-                code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
-                hint: "use PostgresConnection there")
-        }
-        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
+        try refuseOnLoop()
+        let limits = limits ?? waitLimits()
         while true {
             switch try begin() {
             case .reads(let number):
-                if let reply = readOwnReply(number, blockingBound) { return reply.reply }
-                return waitOrStopBlocking(for: number, until: deadline).0
+                if let reply = readOwnReply(number, limits.blockingBound) { return reply.reply }
+                return waitOrStopBlocking(for: number, until: limits.deadline).0
             case .queued(let number, let flush):
                 if flush { pump() }
-                return waitOrStopBlocking(for: number, until: deadline).0
-            case .noRoom: try waitForRoomBlocking(for: writer, until: deadline)
+                return waitOrStopBlocking(for: number, until: limits.deadline).0
+            case .noRoom: try waitForRoomBlocking(for: writer, until: limits.deadline)
             }
         }
+    }
+
+    @inline(__always)
+    func refuseOnLoop() throws(PostgresError) {
+        guard loop.isCurrent else { return }
+        throw PostgresError(
+            code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
+            hint: "use PostgresConnection there")
     }
 
     /// Somebody else reads: waits until the reply was handed over.

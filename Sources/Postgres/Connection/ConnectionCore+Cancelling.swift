@@ -12,8 +12,12 @@ import Synchronization
 ///
 /// A CancelRequest that arrives before its statement has begun is lost, and of a pipeline it stops one statement; so it is sent
 /// again while the request lives.
+///
+/// Two things may be written in spite of the gate, because without them the request would never end: the rest of an atomic
+/// pipeline that was sent in part, up to its Sync, and the CopyFail of a COPY in, for a server that waits for data does not look
+/// whether it is cancelled. Both are part of what is being cancelled.
 
-/// Nobody may write: a CancelRequest is under way.
+/// Nobody else may write: a CancelRequest is under way.
 struct CancelGate: Sendable {
     /// The gate's own number as a writer, which no caller has.
     let number: Int
@@ -23,6 +27,23 @@ struct CancelGate: Sendable {
     var lease: Int?
     /// A CancelRequest may have been sent whose connection the server has not closed yet.
     var mayArrive = false
+    /// If the target is a piece of a pipeline: the first piece.
+    var pipeline: Flight?
+    /// Of a pipeline each statement is stopped by a request of its own.
+    var hasSeveral = false
+
+    /// Whether this is the writer of an atomic pipeline that is being cancelled and was not sent to its end.
+    func admits(_ writer: Int?) -> Bool {
+        guard let pipeline, pipeline.isUnfinished else { return false }
+        return writer != nil && lease == writer
+    }
+}
+
+/// A request that is being stopped.
+struct Stopped: Sendable {
+    let reason: StopReason
+    /// Of several statements, each has a reply of its own.
+    let flight: Flight?
 }
 
 /// Why a request is not waited for any longer.
@@ -79,26 +100,38 @@ extension ConnectionCore {
                 return unsent
             }
             let isWaitedFor = state.queue.update(number) { $0.waiter.isUnanswered } ?? false
-            if sendsRequest, isWaitedFor, let closed = closeGate(for: number, &state) {
-                state.stopReasons[number] = reason
-                state.noteFlight(number)
+            // Of a statement that nobody waits for any more, the deadline stands.
+            if sendsRequest, isWaitedFor || reason == .timedOut, let closed = closeGate(for: number, &state) {
+                if isWaitedFor { state.stopped[number] = Stopped(reason: reason, flight: closed.pipeline) }
                 gate = closed
                 return .unclaimed
             }
-            return state.queue.update(number) { request -> InFlight.Waiter in
-                switch request.waiter {
-                case .unclaimed:
-                    request.waiter = .cancelled
-                    return .unclaimed
-                case .continuation, .thread:
-                    defer { request.waiter = .abandoned }
-                    return request.waiter
-                case .cancelled, .abandoned: return .unclaimed
-                }
-            } ?? .unclaimed
+            return leave(number, reason, &state)
         }
         resume(waiter, Reply(error: reason.error(outcome)))
         if let gate { startCancelling(gate) }
+        if reason == .timedOut { watchOverdue() }
+    }
+
+    /// Nobody waits for the request any longer.
+    ///
+    /// - Returns: who did.
+    func leave(_ number: Int, _ reason: StopReason, _ state: inout ConnectionState) -> InFlight.Waiter {
+        if reason == .timedOut { state.noteOverdue(number) }
+        return state.queue.update(number) { request -> InFlight.Waiter in
+            switch request.waiter {
+            case .unclaimed:
+                request.waiter = .cancelled
+                return .unclaimed
+            case .continuation, .thread:
+                defer { request.waiter = reason == .timedOut ? .overdue : .abandoned }
+                return request.waiter
+            case .abandoned:
+                if reason == .timedOut { request.waiter = .overdue }
+                return .unclaimed
+            case .cancelled, .overdue: return .unclaimed
+            }
+        } ?? .unclaimed
     }
 
     /// Puts a Sync in the place of the newest request, if not one byte of it has left and nobody can depend on it. The place in the
@@ -131,19 +164,28 @@ extension ConnectionCore {
 
     // MARK: The gate
 
-    /// Under the lock: from here on nobody writes. nil if the request is not the only one in flight, or is being stopped already.
-    private func closeGate(for number: Int, _ state: inout ConnectionState) -> CancelGate? {
-        guard state.closed == nil, state.cancelGate == nil, state.queue.count == 1,
-            number == state.queue.nextNumber &- 1
-        else { return nil }
+    /// Under the lock: from here on nobody else writes. nil if something else than this is in flight, or if it is being stopped already.
+    ///
+    /// - Parameter number: the request, or the last piece of a pipeline so far.
+    func closeGate(for number: Int, _ state: inout ConnectionState) -> CancelGate? {
+        guard state.closed == nil, state.cancelGate == nil, number == state.queue.nextNumber &- 1 else { return nil }
+        let pipeline = state.pipeline(of: number)
+        guard state.queue.count == 1 || (pipeline != nil && state.hasOnly(pipeline)) else { return nil }
         state.roomNumber &+= 1
-        let gate = CancelGate(number: state.roomNumber, target: number, lease: state.exclusiveWriter)
+        var gate = CancelGate(
+            number: state.roomNumber, target: number, lease: state.exclusiveWriter, pipeline: pipeline)
+        if let pipeline {
+            gate.hasSeveral = pipeline.items.count > 1 || state.queue.count > 1 || pipeline.isUnfinished
+        }
         state.exclusiveWriter = gate.number
         state.cancelGate = gate
         return gate
     }
 
-    private enum GateState {
+    /// Those who write what the gate lets through may be waiting for room.
+    private func wakeAdmitted() { wake(state.withLock { $0.cancelGate == nil ? [] : $0.takeRoomWaiters() }) }
+
+    enum GateState {
         case open
         case closed
         /// The connection is closed.
@@ -152,7 +194,7 @@ extension ConnectionCore {
 
     /// Opens the gate if the request has ended and no CancelRequest can arrive any more.
     @discardableResult
-    private func openGate(_ gate: CancelGate?) -> GateState {
+    func openGate(_ gate: CancelGate?) -> GateState {
         var woken: [ConnectionState.RoomWaiter] = []
         defer { wake(woken) }
         return state.withLock { state in
@@ -187,24 +229,30 @@ extension ConnectionCore {
 
     // MARK: Sending
 
-    private func startCancelling(_ gate: CancelGate) {
+    /// - Parameter pause: how long the request is given to end without being asked.
+    func startCancelling(_ gate: CancelGate, after pause: Duration = .zero) {
         let end = Deadline(after: limits.cancelTimeout)
+        wakeAdmitted()
         // In a task of its own: the caller's may be cancelled, and this one must come to an end. On the loop, because a request to
         // cancel is wanted most when everything else is busy; it hardly computes.
-        Task.detached(executorPreference: loop) { await self.stopRunning(gate, until: end) }
+        Task.detached(executorPreference: loop) {
+            await self.stopRunning(gate, from: Deadline(after: pause), until: end)
+        }
     }
 
     /// How long a request that was cancelled is given before the server is asked again; twice as long each time.
-    private static let pauseBeforeAgain = Duration.milliseconds(50)
+    static let pauseBeforeAgain = Duration.milliseconds(50)
     /// The same for the statements of a pipeline.
     private static let pauseInPipeline = Duration.milliseconds(10)
     /// How often the end of the request is looked for, when its waiter does not tell.
-    private static let lookInterval = Duration.milliseconds(2)
+    static let lookInterval = Duration.milliseconds(2)
 
     /// Asks the server until the request has ended; closes the connection if it does not.
-    private nonisolated(nonsending) func stopRunning(_ gate: CancelGate, until end: Deadline) async {
+    private nonisolated(nonsending) func stopRunning(
+        _ gate: CancelGate, from start: Deadline, until end: Deadline
+    ) async {
         var pause = ConnectionCore.pauseBeforeAgain
-        var next = Deadline.now
+        var next = start
         let request = CancelRequest(self)
         // A request may still arrive, and the gate is not opened any more.
         var isInDoubt = false
@@ -217,59 +265,51 @@ extension ConnectionCore {
             }
             if case .unanswered = await request.send(until: end, loop: loop) { isInDoubt = true }
             if !isInDoubt { hasArrived(gate) }
-            let isPipeline = isPipeline(gate)
-            next = Deadline(after: isPipeline ? ConnectionCore.pauseInPipeline : pause)
-            if !isPipeline { pause = pause * 2 }
-        }
-    }
-
-    /// Of a pipeline each statement is stopped by a request of its own.
-    private func isPipeline(_ gate: CancelGate) -> Bool {
-        state.withLock { state in
-            state.queue.update(gate.target) { request in
-                if case .flight(let flight) = request.collector { flight.items.count > 1 } else { false }
-            } ?? false
+            next = Deadline(after: gate.hasSeveral ? ConnectionCore.pauseInPipeline : pause)
+            if !gate.hasSeveral { pause = pause * 2 }
         }
     }
 
     /// There is no telling when the request ends, or what a CancelRequest still stops.
     private func giveUp(_ gate: CancelGate) {
-        let stopped = state.withLock { state -> (InFlight.Waiter, StopReason)? in
-            guard let reason = state.stopReasons[gate.target] else { return nil }
-            let waiter = state.queue.update(gate.target) { request -> InFlight.Waiter? in
-                switch request.waiter {
-                case .continuation, .thread:
-                    defer { request.waiter = .abandoned }
-                    return request.waiter
-                case .unclaimed, .cancelled, .abandoned: return nil
-                }
-            }
-            return (waiter ?? nil).map { ($0, reason) }
+        let reason = state.withLock { $0.stopped[gate.target]?.reason }
+        close(
+            because: "cancelling a statement had no effect within \(limits.cancelTimeout)",
+            telling: reason.map { (gate.target, $0) })
+    }
+
+    /// Closes the connection, on which something takes longer than anybody is to wait.
+    ///
+    /// - Parameter stopped: the request whose time is up. Its waiter is told so, and not that the connection is closed.
+    func close(because cause: String, telling stopped: (number: Int, reason: StopReason)? = nil) {
+        let waiter = state.withLock { state -> InFlight.Waiter? in
+            guard let stopped else { return nil }
+            return state.queue.update(stopped.number) { request -> InFlight.Waiter? in
+                guard request.waiter.isWaiting else { return nil }
+                defer { request.waiter = .abandoned }
+                return request.waiter
+            } ?? nil
         }
         fail(
             PostgresError(
                 code: .connectionClosed,
-                message:
-                    "the connection to \(server.address) was closed, because cancelling a statement had no effect within \(limits.cancelTimeout)",
-                outcome: .unknown))
-        if let (waiter, reason) = stopped { resume(waiter, Reply(error: reason.error(.unknown))) }
+                message: "the connection to \(server.address) was closed, because \(cause)", outcome: .unknown))
+        if let waiter, let stopped { resume(waiter, Reply(error: stopped.reason.error(.unknown))) }
     }
 
     // MARK: What the waiter learns
 
     /// After a wait that may have been stopped: the reply in the words of whoever stopped it.
     func settleStop(of number: Int, _ reply: inout Reply) -> StopReason? {
-        let (reason, flight) = state.withLock {
-            ($0.stopReasons.removeValue(forKey: number), $0.stoppedFlights.removeValue(forKey: number))
-        }
-        guard let reason else { return nil }
+        guard let stopped = state.withLock({ $0.stopped.removeValue(forKey: number) }) else { return nil }
         openGate(nil)
         if let error = reply.error {
-            if error.code == .queryCanceled { reply = Reply(error: reason.error(stopped: error)) }
-        } else if let flight {
-            settleStop(of: [flight], reason)
+            if error.code == .queryCanceled { reply = Reply(error: stopped.reason.error(stopped: error)) }
+        } else if let flight = stopped.flight {
+            // A reply without an error says that all of it has come.
+            settleStop(of: [flight], stopped.reason)
         }
-        return reason
+        return stopped.reason
     }
 
     /// The same for requests with several replies, which have all come.
@@ -279,57 +319,6 @@ extension ConnectionCore {
                 guard let error = flight.replies[index].error, error.code == .queryCanceled else { continue }
                 flight.replies[index].add(error: reason.error(stopped: error))
             }
-        }
-    }
-
-    /// Ends a stream before its time. Its rows are thrown away from here on.
-    ///
-    /// - Returns: what its consumer is to be told, once that is known.
-    nonisolated(nonsending) func stop(_ stream: RowStream, _ reason: StopReason) async -> PostgresError {
-        if let gate = beginToStop(stream) {
-            startCancelling(gate)
-            while !isFinished(stream) { await waitForEnd(of: stream) }
-            openGate(gate)
-            return settle(stream, streamError(stream, reason))
-        }
-        return settle(stream, reason.error(.unknown))
-    }
-
-    func stopBlocking(_ stream: RowStream, _ reason: StopReason) -> PostgresError {
-        if let gate = beginToStop(stream) {
-            startCancelling(gate)
-            while !isFinished(stream) { waitForRowsBlocking(stream) }
-            openGate(gate)
-            return settle(stream, streamError(stream, reason))
-        }
-        return settle(stream, reason.error(.unknown))
-    }
-
-    private func beginToStop(_ stream: RowStream) -> CancelGate? {
-        let gate = state.withLock { state -> CancelGate? in
-            guard !stream.isFinished, stream.error == nil, state.openStream === stream else { return nil }
-            return closeGate(for: state.queue.nextNumber &- 1, &state)
-        }
-        abandon(stream)
-        return gate
-    }
-
-    /// Or as good as finished: the connection is closed.
-    private func isFinished(_ stream: RowStream) -> Bool { state.withLock { $0.closed != nil || stream.isFinished } }
-
-    /// Who goes on reading gets the same error, and not an end.
-    private func settle(_ stream: RowStream, _ error: PostgresError) -> PostgresError {
-        state.withLock { _ in stream.error = error }
-        return error
-    }
-
-    private func streamError(_ stream: RowStream, _ reason: StopReason) -> PostgresError {
-        let (isFinished, error) = state.withLock { _ in (stream.isFinished, stream.end?.error) }
-        guard isFinished else { return reason.error(.unknown) }
-        return switch error?.code {
-        case nil: reason.error(.succeeded)
-        case .queryCanceled: error.map { reason.error(stopped: $0) } ?? reason.error(.rejected)
-        default: error.flatMap { $0.server == nil ? nil : $0 } ?? reason.error(.unknown)
         }
     }
 
@@ -354,6 +343,8 @@ extension ConnectionCore {
         }
         guard let gate else { return false }
         let end = Deadline(after: limits.cancelTimeout)
+        wakeAdmitted()
+        failCopy(of: gate)
         return try await Task.detached(executorPreference: loop) {
             await self.cancelOnce(request, gate, until: end)
         }.value.get()

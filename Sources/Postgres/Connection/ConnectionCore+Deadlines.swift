@@ -19,8 +19,14 @@ extension ConnectionCore {
         } onCancel: {
             stop(number, .cancelled, sendsRequest: sendsRequest)
         }
-        if let timer { loop.cancel(timer) }
-        guard timer != nil || Task.isCancelled else { return (reply, nil) }
+        let isCancelled = Task.isCancelled
+        if isCancelled, reply.error?.code == .cancelled {
+            // The statement runs on, and its deadline stands.
+            if timer == nil { timer = limits.deadline.map { expiry(of: number, at: $0) } }
+        } else if let timer {
+            loop.cancel(timer)
+        }
+        guard timer != nil || isCancelled else { return (reply, nil) }
         let reason = settleStop(of: number, &reply)
         return (reply, reason)
     }
@@ -73,9 +79,6 @@ extension ConnectionCore {
         _ = thread.wait()
         loop.cancel(timer)
     }
-
-    /// How long a thread of the blocking API reads for itself: with a timeout only briefly, and then the loop does.
-    var blockingBound: ReadBound { limits.queryTimeout == nil ? .unbounded : .poll }
 
     func waitOrStopBlocking(for number: Int, until deadline: Deadline?) -> (Reply, StopReason?) {
         let thread = BlockedThread()

@@ -1,6 +1,12 @@
 import PostgresTransport
 import Synchronization
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 /// Exclusive use: between `lease` and `endLease` nobody else's requests get into the queue.
 ///
 /// A transaction, a COPY or a cursor is more than one request, and what comes between them from another task would become part
@@ -22,7 +28,7 @@ extension ConnectionCore {
 
     func leaseBlocking() throws(PostgresError) -> Int {
         let number = nextWriter()
-        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
+        let deadline = waitLimits().deadline
         while try !takeLease(number) { try waitForRoomBlocking(until: deadline) }
         return number
     }
@@ -74,15 +80,64 @@ extension ConnectionCore {
 
     /// A task that holds the lease would wait for itself.
     func refuseToWaitForItself(as writer: Int?) throws(PostgresError) {
-        guard let own = OwnTransaction.current else { return }
         // While a statement of the lease is being cancelled, the lease is set aside.
-        let holder = state.withLock { $0.cancelGate?.lease ?? $0.exclusiveWriter }
-        guard let holder, holder != writer, own.holds(holder, of: self) else { return }
-        throw PostgresError(
-            code: .unsupported,
-            message:
-                "a statement on the connection itself, inside the body of its own transaction, would wait for ever",
-            hint: "use the transaction that the body is given")
+        let (holder, user) = state.withLock { ($0.cancelGate?.lease ?? $0.exclusiveWriter, $0.leaseUser) }
+        guard let holder, holder != writer else { return }
+        if let own = OwnTransaction.current, own.holds(holder, of: self) {
+            throw .wouldWaitForItself(
+                "inside the body of its own transaction", hint: "use the transaction that the body is given")
+        }
+        guard let user, user.lease == holder, user.caller == Caller.current else { return }
+        throw .wouldWaitForItself(user.use.place, hint: user.use.hint)
+    }
+
+    /// Whoever calls is in the midst of something that has the connection for itself, and would wait for its end in vain.
+    func noteUser(of lease: Int, _ use: LeaseUser.Use) {
+        let caller = Caller.current
+        state.withLock { $0.leaseUser = LeaseUser(lease: lease, use: use, caller: caller) }
+    }
+
+    func forgetUser(of lease: Int) {
+        state.withLock { state in
+            if state.leaseUser?.lease == lease { state.leaseUser = nil }
+        }
+    }
+}
+
+/// Who has the connection for itself, beside transactions, which know their tasks: see `OwnTransaction`.
+struct LeaseUser: Sendable {
+    enum Use: Sendable {
+        case cursor
+        case copy
+
+        var place: String {
+            switch self {
+            case .cursor: "inside the loop over its own cursor"
+            case .copy: "inside the body of its own COPY"
+            }
+        }
+
+        var hint: String {
+            switch self {
+            case .cursor: "use another connection, a cursor with hold, or a cursor of a transaction"
+            case .copy: "use another connection"
+            }
+        }
+    }
+
+    let lease: Int
+    let use: Use
+    let caller: Caller
+}
+
+/// A task, or a thread that runs none.
+enum Caller: Sendable, Equatable {
+    case task(Int)
+    case thread(Int)
+
+    static var current: Caller {
+        if let task = withUnsafeCurrentTask(body: { $0?.hashValue }) { return .task(task) }
+        return .thread(pthread_self().hashValue)
     }
 }
 
@@ -91,5 +146,11 @@ extension PostgresError {
         PostgresError(
             code: .transactionEnded,
             message: "the transaction, or whatever had the connection for itself, has ended")
+    }
+
+    fileprivate static func wouldWaitForItself(_ place: String, hint: String) -> PostgresError {
+        PostgresError(
+            code: .unsupported,
+            message: "a statement on the connection itself, \(place), would wait for ever", hint: hint)
     }
 }

@@ -51,6 +51,11 @@ extension ConnectionCore {
         /// Why they were not waited for.
         var stopped: PostgresError?
         var mayBeCancelled = true
+        /// The group was ended on our side, and has failed: the last flight is not of the pipeline.
+        var isCutShort = false
+
+        /// Why the group was cut short, for the statements of it that are stopped.
+        var cutReason: StopReason { end?.code == .cancelled ? .cancelled : .timedOut }
 
         init(
             _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
@@ -76,17 +81,17 @@ extension ConnectionCore {
 
     /// One reply a statement, in order.
     ///
-    /// - Parameter evenIfCancelled: what becomes of it has to be known: cancelling the task does not end the wait.
+    /// - Parameter patience: whether cancelling the task ends the wait.
     /// - Throws: only when nothing was sent.
     nonisolated(nonsending) func run(
-        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil, evenIfCancelled: Bool = false
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil, _ patience: Patience = .usual
     ) async throws(PostgresError) -> [Reply] {
         if items.isEmpty { return [] }
         var rounds = try begin(items, sync)
-        rounds.replies = try await fly(items, rounds.modes, sync, lease, evenIfCancelled)
+        rounds.replies = try await fly(items, rounds.modes, sync, lease, patience)
         while let again = nextRound(&rounds) {
             let modes = again.map { rounds.modes[$0] }
-            guard let repeated = try? await fly(again.map { items[$0] }, modes, sync, lease, evenIfCancelled) else {
+            guard let repeated = try? await fly(again.map { items[$0] }, modes, sync, lease, patience) else {
                 break
             }
             for (index, reply) in zip(again, repeated) { rounds.replies[index] = reply }
@@ -96,14 +101,14 @@ extension ConnectionCore {
 
     /// The same on a thread of the blocking API.
     func runBlocking(
-        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil
+        _ items: [PostgresPipeline.Item], _ sync: SyncPlacement, as lease: Int? = nil, _ patience: Patience = .usual
     ) throws(PostgresError) -> [Reply] {
         if items.isEmpty { return [] }
         var rounds = try begin(items, sync)
-        rounds.replies = try flyBlocking(items, rounds.modes, sync, lease)
+        rounds.replies = try flyBlocking(items, rounds.modes, sync, lease, patience)
         while let again = nextRound(&rounds) {
             let modes = again.map { rounds.modes[$0] }
-            guard let repeated = try? flyBlocking(again.map { items[$0] }, modes, sync, lease) else { break }
+            guard let repeated = try? flyBlocking(again.map { items[$0] }, modes, sync, lease, patience) else { break }
             for (index, reply) in zip(again, repeated) { rounds.replies[index] = reply }
         }
         return rounds.replies
@@ -153,25 +158,35 @@ extension ConnectionCore {
 
     nonisolated(nonsending) private func fly(
         _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
-        _ lease: Int?, _ evenIfCancelled: Bool
+        _ lease: Int?, _ patience: Patience
     ) async throws(PostgresError) -> [Reply] {
         var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
-        progress.mayBeCancelled = !evenIfCancelled
-        let limits = waitLimits()
+        progress.mayBeCancelled = patience == .usual
+        let limits = limits(of: patience)
+        var grace: Deadline?
+        var next = progress.next
         while try sendPieces(&progress, blocking: false) {
             do {
-                // A group that has begun goes on, cancelled or not.
+                // A group that has begun goes on, cancelled or not, but then no longer than the server takes some of it now and then.
+                if Task.isCancelled, grace == nil || next != progress.next {
+                    grace = Deadline(after: self.limits.cancelTimeout)
+                    next = progress.next
+                }
                 try await waitForRoom(
-                    for: progress.writer, until: evenIfCancelled ? nil : limits.deadline,
-                    evenIfCancelled: evenIfCancelled || (sync != .isolated && !progress.flights.isEmpty))
+                    for: progress.writer, until: grace.map { min($0, limits.deadline ?? .never) } ?? limits.deadline,
+                    evenIfCancelled: grace != nil)
             } catch {
-                try giveUp(&progress, error)
+                try giveUp(&progress, grace == nil ? error : error.ofCancelledTask)
                 break
             }
         }
         if let number = progress.unawaited {
-            if evenIfCancelled {
-                settle(&progress, await waitEvenIfCancelled(for: number))
+            if progress.isCutShort {
+                let (reply, _) = await waitForEnd(of: number, until: .now, .asksServer, progress.cutReason)
+                settle(&progress, reply, progress.cutReason)
+            } else if patience != .usual {
+                let (reply, reason) = await waitForEnd(of: number, until: limits.deadline, .asksServer)
+                settle(&progress, reply, reason)
             } else {
                 let (reply, reason) = await waitOrStop(for: number, limits)
                 settle(&progress, reply, reason)
@@ -182,24 +197,38 @@ extension ConnectionCore {
 
     private func flyBlocking(
         _ items: [PostgresPipeline.Item], _ modes: [ConnectionState.Mode], _ sync: SyncPlacement,
-        _ lease: Int?
+        _ lease: Int?, _ patience: Patience
     ) throws(PostgresError) -> [Reply] {
         var progress = Progress(items, modes, sync, writer: lease ?? nextWriter(), isLeased: lease != nil)
         progress.mayBeCancelled = false
-        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
-        while try sendPieces(&progress, blocking: true) {
+        let limits = limits(of: patience)
+        while try sendPieces(&progress, reading: limits.blockingBound, blocking: true) {
             do {
-                try waitForRoomBlocking(for: progress.writer, until: deadline)
+                try waitForRoomBlocking(for: progress.writer, until: limits.deadline)
             } catch {
                 try giveUp(&progress, error)
                 break
             }
         }
         if let number = progress.unawaited {
-            let (reply, reason) = waitOrStopBlocking(for: number, until: deadline)
-            settle(&progress, reply, reason)
+            if progress.isCutShort {
+                let (reply, _) = waitForEndBlocking(of: number, until: .now, .asksServer)
+                settle(&progress, reply, progress.cutReason)
+            } else if patience != .usual {
+                let (reply, reason) = waitForEndBlocking(of: number, until: limits.deadline, .asksServer)
+                settle(&progress, reply, reason)
+            } else {
+                let (reply, reason) = waitOrStopBlocking(for: number, until: limits.deadline)
+                settle(&progress, reply, reason)
+            }
         }
         return collect(progress)
+    }
+
+    private func limits(of patience: Patience) -> WaitLimits {
+        var limits = waitLimits()
+        if patience == .hasToHappen { limits.deadline = endDeadline() }
+        return limits
     }
 
     private static let alreadyRead = -1
@@ -208,7 +237,9 @@ extension ConnectionCore {
     ///
     /// - Returns: whether to wait for room, and to go on.
     /// - Throws: only when nothing was sent.
-    private func sendPieces(_ progress: inout Progress, blocking: Bool) throws(PostgresError) -> Bool {
+    private func sendPieces(
+        _ progress: inout Progress, reading bound: ReadBound = .poll, blocking: Bool
+    ) throws(PostgresError) -> Bool {
         while progress.next < progress.items.count {
             if progress.mayBeCancelled, Task.isCancelled {
                 if progress.flights.isEmpty { throw .cancelled(.notSent) }
@@ -223,7 +254,7 @@ extension ConnectionCore {
             do {
                 guard
                     let number = try sendPiece(
-                        &progress, bound: blocking ? blockingBound : permit ? .poll : nil, blocking: blocking)
+                        &progress, bound: blocking || permit ? bound : nil, blocking: blocking)
                 else {
                     return true
                 }
@@ -242,11 +273,66 @@ extension ConnectionCore {
     /// - Throws: if none was.
     private func giveUp(_ progress: inout Progress, _ error: PostgresError) throws(PostgresError) {
         if progress.flights.isEmpty { throw error }
-        // A group whose pieces have been sent in part has no end: there is no other way back than to end the session.
-        if progress.sync != .isolated {
-            fail(error.code == .timedOut ? .groupCutShort : error.with(outcome: .unknown))
-        }
         progress.end = error
+        if progress.sync != .isolated { cutShort(&progress) }
+    }
+
+    /// A group whose pieces have been sent in part ends here. A Sync alone would let half of it take effect, so before it goes what
+    /// fails for certain: Execute of a portal that there is not. Room or not: it is small, and nobody else can write before.
+    private func cutShort(_ progress: inout Progress) {
+        let onLoop = loop.isCurrent
+        let reason = progress.cutReason
+        var woken: [ConnectionState.RoomWaiter] = []
+        var gate: CancelGate?
+        let begun = state.withLock { state -> (Int, flush: Bool)? in
+            guard state.closed == nil, let first = progress.flights.first,
+                state.exclusiveWriter == progress.writer || state.cancelGate?.admits(progress.writer) == true
+            else { return nil }
+            let start = state.pending.count
+            let offset = state.encodedBytes
+            guard let request = try? state.outbound.failGroup(into: &state.pending) else { return nil }
+            state.encodedBytes &+= state.pending.count &- start
+            let flight = Flight([Flight.Item(request: request, formats: .text)])
+            flight.firstPiece = first
+            first.isUnfinished = false
+            var entry = InFlight(request: request, formats: .text, startOffset: offset)
+            entry.collector = .flight(flight)
+            progress.flights.append(flight)
+            guard
+                case .queued(let number, let flush) = enqueue(
+                    &state, entry, mayRead: false, blocking: false, onLoop: onLoop)
+            else { return nil }
+            // In the same step, so that nobody gets behind it who would be in the way of cancelling it.
+            let isFree = endGroup(progress, &state)
+            gate = closeGate(for: number, &state)
+            if gate != nil {
+                state.stopped[number] = Stopped(reason: reason, flight: first)
+            } else if isFree {
+                woken = state.takeRoomWaiters()
+            }
+            return (number, flush)
+        }
+        wake(woken)
+        // A group without an end would swallow whatever follows.
+        guard let (number, flush) = begun else {
+            return close(because: "an atomic pipeline was sent in part, and could not be ended")
+        }
+        progress.isCutShort = true
+        if flush { pump() }
+        if let gate { startCancelling(gate) }
+        if let unawaited = progress.unawaited { forget(unawaited) }
+        progress.unawaited = number
+    }
+
+    /// Under the lock: the last of a group is written. One that has no lease had the connection for itself between its pieces.
+    ///
+    /// - Returns: whether the connection is free again.
+    private func endGroup(_ progress: Progress, _ state: inout ConnectionState) -> Bool {
+        guard !progress.isLeased else { return false }
+        if state.cancelGate?.lease == progress.writer { state.cancelGate?.lease = nil }
+        guard state.exclusiveWriter == progress.writer else { return false }
+        state.exclusiveWriter = nil
+        return true
     }
 
     /// - Parameter bound: how long the caller may read by itself; nil if it may not.
@@ -314,7 +400,10 @@ extension ConnectionCore {
             if let closed = state.closed { throw closed.with(outcome: .notSent) }
             // One that has no lease needs its number only between its pieces.
             let isFree = state.exclusiveWriter == nil && !progress.isLeased
-            guard state.hasRoom(for: isFree ? nil : progress.writer) else {
+            let writer =
+                state.cancelGate?.admits(progress.writer) == true
+                ? state.cancelGate?.number : isFree ? nil : progress.writer
+            guard state.hasRoom(for: writer) else {
                 if progress.isLeased { _ = try refuse(&state, progress.writer) }
                 return .noRoom
             }
@@ -339,22 +428,23 @@ extension ConnectionCore {
                 requests.append(Flight.Item(request: request, formats: item.formats))
                 progress.next &+= 1
             }
-            if !isolated {
-                if progress.next < items.count {
-                    state.exclusiveWriter = progress.writer
-                } else {
-                    let before = state.pending.count
-                    requests.append(
-                        Flight.Item(request: state.outbound.sync(into: &state.pending), formats: .text))
-                    state.encodedBytes &+= state.pending.count &- before
-                    if state.exclusiveWriter != nil, !progress.isLeased {
-                        state.exclusiveWriter = nil
-                        woken = state.takeRoomWaiters()
-                    }
-                }
+            let isUnfinished = !isolated && progress.next < items.count
+            if isUnfinished {
+                if state.cancelGate == nil { state.exclusiveWriter = progress.writer }
+            } else if !isolated {
+                let before = state.pending.count
+                requests.append(Flight.Item(request: state.outbound.sync(into: &state.pending), formats: .text))
+                state.encodedBytes &+= state.pending.count &- before
+                if !progress.flights.isEmpty, endGroup(progress, &state) { woken = state.takeRoomWaiters() }
             }
             guard let first = requests.first else { return .noRoom }
             let flight = Flight(requests)
+            if let firstPiece = progress.flights.first {
+                flight.firstPiece = firstPiece
+                firstPiece.isUnfinished = isUnfinished
+            } else {
+                flight.isUnfinished = isUnfinished
+            }
             var entry = InFlight(request: first.request, formats: first.formats, startOffset: startOffset)
             entry.collector = .flight(flight)
             // The replies of an atomic piece may come only with the Sync of the last.
@@ -380,7 +470,13 @@ extension ConnectionCore {
                 replies += flight.replies
             }
         }
-        let groupEnd = replies.count > count ? replies.removeLast() : Reply()
+        var groupEnd = Reply()
+        if progress.isCutShort {
+            // Its error is ours.
+            if let last = replies.popLast() { groupEnd.add(end: last.end) }
+        } else if replies.count > count {
+            groupEnd = replies.removeLast()
+        }
         while replies.count < count { replies.append(Reply(error: progress.end ?? .cancelled(.notSent))) }
         switch progress.sync {
         case .isolated: break
@@ -395,13 +491,8 @@ extension ConnectionCore {
 }
 
 extension PostgresError {
-    fileprivate static var groupCutShort: PostgresError {
-        PostgresError(
-            code: .connectionClosed,
-            message:
-                "the connection was closed, because the deadline of an atomic pipeline passed before all of it was sent",
-            outcome: .unknown)
-    }
+    /// What a wait that ended says of a task that was cancelled.
+    var ofCancelledTask: PostgresError { code == .timedOut && !PostgresScope.hasEnded ? .cancelled(outcome) : self }
 }
 
 extension PostgresPipeline {

@@ -252,7 +252,7 @@ extension ConnectionCore {
             case .unclaimed, .cancelled:
                 state.parked[number] = reply
                 return .abandoned
-            case .continuation, .thread, .abandoned: return queued
+            case .continuation, .thread, .abandoned, .overdue: return queued
             }
         }
         if hasRoomAgain { wakeForRoom() }

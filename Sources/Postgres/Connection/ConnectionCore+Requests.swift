@@ -300,16 +300,8 @@ extension ConnectionCore {
         }
     }
 
-    /// The same for what has to be known, cancelled or not.
-    nonisolated(nonsending) func waitEvenIfCancelled(for number: Int) async -> Reply {
-        if let reply = await takeAfterYield(number) { return reply }
-        return await withUnsafeContinuation { continuation in
-            if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }
-        }
-    }
-
     /// A reply that is there already was read by its own caller, who has read without a pause for a while: others get a turn.
-    nonisolated(nonsending) private func takeAfterYield(_ number: Int) async -> Reply? {
+    nonisolated(nonsending) func takeAfterYield(_ number: Int) async -> Reply? {
         let reply = state.withLock { state in
             state.parked.isEmpty ? nil : state.parked.removeValue(forKey: number)
         }

@@ -20,7 +20,10 @@ extension ConnectionCore {
             entry.collector = collector
             if case .flight(let flight) = collector { flight.begin(request, formats) }
             entry.waiter = waiter
-            if case .stream(let stream) = collector { state.openStream = stream }
+            if case .stream(let stream) = collector {
+                state.openStream = stream
+                stream.number = state.queue.nextNumber
+            }
             return enqueue(&state, entry, mayRead: mayRead, blocking: blocking, onLoop: onLoop)
         }
     }
@@ -82,7 +85,7 @@ extension ConnectionCore {
         return try scriptReplies(reply, flight, sql)
     }
 
-    private func scriptReplies(_ reply: Reply, _ flight: Flight, _ sql: String) throws(PostgresError) -> [Reply] {
+    func scriptReplies(_ reply: Reply, _ flight: Flight, _ sql: String) throws(PostgresError) -> [Reply] {
         if let error = reply.error { throw error.with(sql: sql) }
         if let index = flight.replies.firstIndex(where: { $0.error != nil }), let error = flight.replies[index].error {
             throw error.with(message: "statement \(index + 1) of the script: \(error.message)", sql: sql)
@@ -197,11 +200,12 @@ extension ConnectionCore {
     ) throws(PostgresError) -> RowStream {
         if let error = query.problem { throw error }
         var mode = ConnectionState.Mode.cached
+        let deadline = waitLimits().deadline
         while true {
             let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: true) {
             case .noRoom:
-                try waitForRoomBlocking(for: writer, until: limits.queryTimeout.map { Deadline(after: $0) })
+                try waitForRoomBlocking(for: writer, until: deadline)
                 continue
             case .queued(_, let flush): if flush { pump() }
             case .reads: break
@@ -242,10 +246,11 @@ extension ConnectionCore {
 
     // MARK: Waiting, for these
 
+    /// - Parameter limits: nil for those of the task.
     nonisolated(nonsending) func finish(
-        as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
+        as writer: Int? = nil, within limits: WaitLimits? = nil, _ begin: () throws(PostgresError) -> Begun
     ) async throws(PostgresError) -> Reply {
-        let limits = waitLimits()
+        let limits = limits ?? waitLimits()
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
             switch try begin() {
@@ -256,44 +261,5 @@ extension ConnectionCore {
             case .noRoom: try await waitForRoom(for: writer, until: limits.deadline)
             }
         }
-    }
-
-    // MARK: What has to happen, cancelled or not
-
-    /// Runs constant SQL by the simple protocol, which neither a failed transaction nor a lost prepared statement can refuse.
-    nonisolated(nonsending) func runEvenIfCancelled(_ sql: String, as writer: Int) async throws(PostgresError) {
-        let flight = Flight([])
-        while true {
-            switch try beginSimple(sql, flight, as: writer, blocking: false) {
-            case .reads(let number): return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
-            case .queued(let number, let flush):
-                if flush { pump() }
-                return try settleSimple(await waitEvenIfCancelled(for: number), flight, sql)
-            case .noRoom: try await waitForRoom(for: writer, evenIfCancelled: true)
-            }
-        }
-    }
-
-    func runBlocking(_ sql: String, as writer: Int) throws(PostgresError) {
-        let flight = Flight([])
-        let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
-            try beginSimple(sql, flight, as: writer, blocking: true)
-        }
-        try settleSimple(reply, flight, sql)
-    }
-
-    private func beginSimple(
-        _ sql: String, _ flight: Flight, as writer: Int, blocking: Bool
-    ) throws(PostgresError) -> Begun {
-        try submit(.flight(flight), blocking: blocking, mayRead: blocking, as: writer) {
-            state throws(PostgresError) in
-            try ConnectionCore.counted(&state, sql: sql) { state throws(EncodingError) in
-                try state.outbound.script(sql, into: &state.pending)
-            }
-        }
-    }
-
-    private func settleSimple(_ reply: Reply, _ flight: Flight, _ sql: String) throws(PostgresError) {
-        _ = try scriptReplies(reply, flight, sql)
     }
 }

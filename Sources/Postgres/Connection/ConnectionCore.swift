@@ -250,7 +250,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         switch waiter {
         case .continuation(let continuation): continuation.resume(returning: reply)
         case .thread(let thread): thread.resume(returning: reply)
-        case .unclaimed, .cancelled, .abandoned: break
+        case .unclaimed, .cancelled, .abandoned, .overdue: break
         }
     }
 
@@ -332,7 +332,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
             switch request.waiter {
             case .unclaimed, .cancelled: state.parked[number] = reply
             case .continuation, .thread: waiters.append((request.waiter, reply))
-            case .abandoned: break
+            case .abandoned, .overdue: break
             }
             number &+= 1
         }

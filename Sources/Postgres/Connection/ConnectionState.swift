@@ -59,10 +59,11 @@ struct ConnectionState: ~Copyable, Sendable {
     let rowByteLimit: Int
     /// A CancelRequest is on its way, and nobody may write.
     var cancelGate: CancelGate?
-    /// Why requests in flight were stopped, until their callers have looked.
-    var stopReasons: [Int: StopReason] = [:]
-    /// Those of them that have several replies, each with an error of its own: pipelines, scripts, portals, LISTEN.
-    var stoppedFlights: [Int: Flight] = [:]
+    /// Requests in flight that were stopped, until their callers have looked.
+    var stopped: [Int: Stopped] = [:]
+    var overdue: Overdue?
+    /// Who reads a cursor, or fills a COPY, that has the connection for itself.
+    var leaseUser: LeaseUser?
 
     struct RoomWaiter: Sendable {
         let number: Int
@@ -90,7 +91,24 @@ struct ConnectionState: ~Copyable, Sendable {
 
     /// Whether it is worth trying again: what was part of a lease that has ended shall find that out.
     func isWorthTrying(for writer: Int?) -> Bool {
-        hasRoom(for: writer) || (writer != nil && hasRoom(for: nil))
+        if hasRoom(for: writer) || (writer != nil && hasRoom(for: nil)) { return true }
+        guard let cancelGate else { return false }
+        return cancelGate.admits(writer) && hasRoom(for: cancelGate.number)
+    }
+
+    /// The first piece of the pipeline that a request is a piece of.
+    mutating func pipeline(of number: Int) -> Flight? {
+        queue.update(number) { request -> Flight? in
+            guard case .flight(let flight) = request.collector else { return nil }
+            return flight.firstPiece ?? flight
+        } ?? nil
+    }
+
+    /// Whether nothing else is in flight than pieces of this pipeline.
+    mutating func hasOnly(_ pipeline: Flight?) -> Bool {
+        for number in (queue.nextNumber &- queue.count)..<queue.nextNumber
+        where self.pipeline(of: number) !== pipeline { return false }
+        return true
     }
 
     /// Those who waited for room and have it now. The others wait on: while a lease lasts, that is everybody else.
@@ -107,14 +125,6 @@ struct ConnectionState: ~Copyable, Sendable {
         }
         waitingForRoom = others
         return ready
-    }
-
-    /// A request is being stopped, and nobody else has it: what it leaves for its caller.
-    mutating func noteFlight(_ number: Int) {
-        let flight = queue.update(number) { request -> Flight? in
-            if case .flight(let flight) = request.collector { flight } else { nil }
-        }
-        stoppedFlights[number] = flight ?? nil
     }
 
     /// How a statement is to be sent.

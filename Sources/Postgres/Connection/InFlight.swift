@@ -25,12 +25,14 @@ struct InFlight: Sendable {
         case thread(BlockedThread)
         /// Nobody wants the reply any more; it is read and thrown away.
         case abandoned
+        /// The same, because its deadline has passed: see `ConnectionCore+Overdue`.
+        case overdue
 
         /// Whether somebody has suspended for the reply.
         var isWaiting: Bool {
             switch self {
             case .continuation, .thread: true
-            case .unclaimed, .cancelled, .abandoned: false
+            case .unclaimed, .cancelled, .abandoned, .overdue: false
             }
         }
 
@@ -69,6 +71,10 @@ final class Flight: @unchecked Sendable {
     var replies: [Reply] = []
     /// The caller stopped waiting, so the reader owns the flight for the rest of its time.
     let isCancelled = Atomic<Bool>(false)
+    /// The first piece of the same pipeline; nil if this is it.
+    var firstPiece: Flight?
+    /// Of the first piece: the group that it begins has no end yet. Used under the connection's lock only.
+    var isUnfinished = false
 
     init(_ items: [Item]) {
         self.items = items

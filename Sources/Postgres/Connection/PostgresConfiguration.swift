@@ -14,8 +14,8 @@ public struct PostgresConfiguration: Sendable, Hashable {
 
     /// What cancelling a task does to its statement when that is on its way already. Before that, it is never sent.
     public enum Cancellation: Sendable, Hashable {
-        /// The task ends at once, with `cancelled` and the outcome `unknown`; the statement runs to its end, and its result is thrown
-        /// away.
+        /// The task ends at once, with `cancelled` and the outcome `unknown`; the statement runs to its end, or to its deadline, and its
+        /// result is thrown away. If it is part of a transaction that is then rolled back, it is cancelled before.
         case finish
         /// If the statement is the only one in flight, the server is asked to stop it (manual, "Canceling Requests in Progress"), and
         /// the task ends when the server has answered, at the latest after ``PostgresConfiguration/cancelTimeout``: with `cancelled` and
@@ -59,12 +59,14 @@ public struct PostgresConfiguration: Sendable, Hashable {
     public var callerReadsBelowLatency: Duration
     /// How long sent data may stay unacknowledged before the connection counts as broken (TCP_USER_TIMEOUT).
     public var tcpUserTimeout: Duration?
-    /// How long a statement may take, from the moment its task begins to wait; of a stream or a pipeline, each wait for the server.
-    /// nil, the default, waits without bound. See ``withPostgresTimeout(_:_:)``, which bounds a whole piece of work, for what happens
-    /// at the deadline. COPY, COMMIT, ROLLBACK and pipelines that are a transaction of their own have no deadline. The server's own
-    /// `statement_timeout`, among `parameters`, holds beside it.
+    /// How long a statement may take, from the moment its task begins to wait; a pipeline, and a transaction in one flight, as a whole.
+    /// Of a stream, a cursor or a COPY it bounds each wait for the server, for they may take as long as they go on. It does not
+    /// bound the wait for a notification. nil, the default, waits without bound. See
+    /// ``withPostgresTimeout(_:_:)``, which bounds a whole piece of work, for what happens at the
+    /// deadline. The server's own `statement_timeout`, among `parameters`, holds beside it.
     public var queryTimeout: Duration?
-    /// How long a statement that is being cancelled may take to end; then the connection is closed.
+    /// How long a statement that is being cancelled may take to end, and how long to wait at least for ROLLBACK and the like when a
+    /// task was cancelled or a deadline has passed; then the connection is closed.
     public var cancelTimeout: Duration
     /// What cancelling a task does to its statement when that is on its way already.
     public var cancellation: Cancellation

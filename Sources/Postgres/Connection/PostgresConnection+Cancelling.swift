@@ -6,12 +6,15 @@ extension PostgresConnection {
     /// It goes over a connection of its own, to the same address and with TLS if this one has it. When it returns, the request has
     /// had its effect: it never stops a statement that was begun afterwards. Until then, statements of other tasks wait. The task
     /// whose statement was stopped gets `queryCanceled` (57014); if the statement is part of a transaction, that has failed. A
-    /// pipeline goes on behind the statement that was stopped, unless it is atomic.
+    /// pipeline goes on behind the statement that was stopped, unless it is atomic; of an atomic one, what was not sent yet follows
+    /// first, because it ends only with its Sync. A COPY in also gets CopyFail, and fails wherever it is.
     ///
-    /// - Returns: whether anything was in flight. It may still have ended before the request arrived.
-    /// - Throws: `unsupported` if several requests are in flight, because any of them could be hit, or if the server gave no key;
-    ///   `cannotConnect` or `tls` if no connection could be made: then nothing has changed. `timedOut` if the statement did not end
-    ///   within ``PostgresConfiguration/cancelTimeout``: then the connection is closed.
+    /// - Returns: true if something was in flight; it has ended by now, stopped or not, for it may have come to its end before the
+    ///   request arrived. False if nothing was, or if it was being cancelled already; then nothing is waited for.
+    /// - Throws: `unsupported` if several requests are in flight that are not one pipeline, because any of them could be hit, or if the
+    ///   server gave no key; `cannotConnect` or `tls` if no connection could be made: then only a COPY in has been given up.
+    ///   `timedOut` if the statement did not end within ``PostgresConfiguration/cancelTimeout``: then the connection is closed.
+    ///   The error that closed it, if the connection is closed already.
     @discardableResult
     public func cancel() async throws(PostgresError) -> Bool { try await core.cancelRunning() }
 }
@@ -23,11 +26,7 @@ extension PostgresBlockingConnection {
         let finished = Handover<Bool>()
         let thread = BlockedThread()
         let core = core
-        if core.loop.isCurrent {
-            throw PostgresError(
-                code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
-                hint: "use PostgresConnection there")
-        }
+        try core.refuseOnLoop()
         Task.detached {
             do throws(PostgresError) {
                 finished.set(.success(try await core.cancelRunning()))

@@ -15,6 +15,8 @@ final class RowStream: @unchecked Sendable {
     static let limit = 256 * 1024
 
     let bound: Int
+    /// Of its request in the queue.
+    var number = -1
     var chunks: [RowChunk] = []
     var bytes = 0
     var columns: PostgresColumns?
@@ -29,6 +31,8 @@ final class RowStream: @unchecked Sendable {
     var copy: CopyResponse?
     /// CopyDone or CopyFail was written.
     var hasEndedCopy = false
+    /// A COPY in that somebody has cancelled: what the server says of it is still to come.
+    var isCancelledCopy = false
 
     init(bound: Int) { self.bound = bound }
 
@@ -192,12 +196,13 @@ extension ConnectionCore {
     }
 
     func nextChunkBlocking(_ stream: RowStream) throws(PostgresError) -> (RowChunk, PostgresColumns)? {
-        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
+        let limits = waitLimits()
+        let deadline = limits.deadline
         while true {
             switch try step(stream, mayRead: true) {
             case .chunk(let chunk, let columns): return (chunk, columns)
             case .end: return nil
-            case .read: _ = readForStream(stream, until: blockingBound)
+            case .read: _ = readForStream(stream, until: limits.blockingBound)
             case .wait: waitForRowsBlocking(stream, until: deadline)
             }
             if isDue(stream, deadline) { throw stopBlocking(stream, .timedOut) }
@@ -229,12 +234,13 @@ extension ConnectionCore {
     }
 
     func beginBlocking(_ stream: RowStream) throws(PostgresError) {
-        let deadline = limits.queryTimeout.map { Deadline(after: $0) }
+        let limits = waitLimits()
+        let deadline = limits.deadline
         while true {
             switch try step(stream, mayRead: true) {
             case .chunk(let chunk, _): return giveBack(chunk, to: stream)
             case .end: return
-            case .read: _ = readForStream(stream, until: blockingBound)
+            case .read: _ = readForStream(stream, until: limits.blockingBound)
             case .wait: waitForRowsBlocking(stream, until: deadline)
             }
             if isDue(stream, deadline) { throw stopBlocking(stream, .timedOut) }
@@ -313,7 +319,7 @@ extension ConnectionCore {
         return state.withLock { _ in stream.chunks.isEmpty && !stream.isFinished && stream.error == nil }
     }
 
-    private func wakeConsumer(of stream: RowStream) {
+    func wakeConsumer(of stream: RowStream) {
         let waiter = state.withLock { _ -> InFlight.Waiter in
             defer { stream.consumer = .unclaimed }
             return stream.consumer

@@ -28,7 +28,7 @@ public final class PostgresCopyWriter {
 
     /// Sends bytes, waiting while the server takes them slowly. They need not be whole rows.
     ///
-    /// - Throws: what the server found wrong with the data so far, or `cancelled`. The COPY has failed then.
+    /// - Throws: what the server found wrong with the data so far, `cancelled`, or `timedOut`. The COPY has failed then.
     public func write(_ bytes: [UInt8]) async throws(PostgresError) {
         if bytes.count < PostgresCopyWriter.blockSize {
             gathered.append(contentsOf: bytes)

@@ -10,6 +10,10 @@ extension PostgresCopying {
     /// If the closure throws, or the task is cancelled, nothing is copied, and the error arrives as itself. An error that the
     /// server finds is thrown by the writer as soon as it is known, and in any case by this call.
     ///
+    /// ``withPostgresTimeout(_:_:)`` bounds all of it; ``PostgresConfiguration/queryTimeout`` each wait
+    /// for the server: until it copies in, for room while it does not take the bytes, and for its word at the end. At the deadline
+    /// the COPY fails with `timedOut`, and nothing was copied, unless the outcome is `unknown`: then all had been sent.
+    ///
     /// SQL: `COPY "users" ("id", "name") FROM STDIN WITH (FORMAT csv)`
     ///
     /// - Parameters:
@@ -17,7 +21,7 @@ extension PostgresCopying {
     ///   - schema: its schema; nil leaves the choice to `search_path`.
     ///   - columns: the columns that the bytes hold, in their order; empty for all of them.
     ///   - format: how rows are written.
-    ///   - body: must not use the connection otherwise: it would wait for itself.
+    ///   - body: must not use the connection otherwise: that is an error, and a task made in it would wait for ever.
     /// - Returns: how many rows were copied.
     @discardableResult
     public func copy(

@@ -3,7 +3,7 @@ import PostgresProtocol
 /// What can run a COPY: a connection, alone or inside of a transaction.
 ///
 /// While rows are copied in, the connection is taken: other tasks' statements wait until it is over. A statement that the source
-/// of a COPY runs on the same connection would wait for itself; give it another one.
+/// of a COPY runs on the same connection would wait for itself, and is an error; give it another one.
 public protocol PostgresCopying: PostgresExecutor {
     /// Where its COPYs go.
     var copyPort: PostgresCopyPort { get }

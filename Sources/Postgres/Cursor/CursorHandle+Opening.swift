@@ -69,11 +69,12 @@ extension ConnectionCore {
     }
 
     /// Whatever was sent: the connection is somebody else's next.
-    private func rollBack(_ lease: Int) async {
+    nonisolated(nonsending) private func rollBack(_ lease: Int) async {
+        let limits = endLimits()
         // Neither cancellation nor the caller's deadline is to reach it.
         await Task.detached {
             do throws(PostgresError) {
-                _ = try await self.finish(as: lease) { () throws(PostgresError) in
+                _ = try await self.finish(as: lease, within: limits) { () throws(PostgresError) in
                     try self.beginUnnamed("ROLLBACK", as: lease, blocking: false)
                 }
             } catch { self.fail(error.with(outcome: .unknown)) }

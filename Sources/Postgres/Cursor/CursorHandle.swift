@@ -45,6 +45,8 @@ final class CursorHandle: Sendable {
 
     deinit {
         guard takeEnd() else { return }
+        // Nobody can read on, and whoever comes waits for the end that is sent here.
+        source.lease.map { core.forgetUser(of: $0) }
         // The task keeps the connection until the server has been told.
         Task.detached { [core, source, connection] in
             _ = await CursorHandle.end(core, source, failed: false)
@@ -108,8 +110,14 @@ final class CursorHandle: Sendable {
         }
     }
 
+    /// Until the cursor ends, whoever reads it cannot wait for the connection.
+    func noteReader() {
+        if let lease = source.lease { core.noteUser(of: lease, .cursor) }
+    }
+
     @usableFromInline
     nonisolated(nonsending) func nextBatch() async throws(PostgresError) -> RowCursor? {
+        noteReader()
         let reply: Reply
         switch try step() {
         case .end: return nil
@@ -134,21 +142,38 @@ final class CursorHandle: Sendable {
     }
 
     /// In a task of its own, which neither cancellation nor the caller's deadline reaches: the connection is somebody else's next. If
-    /// the end cannot be sent, the connection is closed, for its transaction would become part of what comes next.
-    static func end(_ core: ConnectionCore, _ source: Source, failed: Bool) async -> PostgresError? {
-        await Task.detached { () -> PostgresError? in
+    /// the end cannot be sent, the connection is closed, for its transaction would become part of what comes next. But it has no
+    /// more time than `endDeadline` says.
+    nonisolated(nonsending) static func end(
+        _ core: ConnectionCore, _ source: Source, failed: Bool
+    ) async -> PostgresError? {
+        let limits = core.endLimits()
+        return await Task.detached { () -> PostgresError? in
             defer { source.lease.map { core.endLease($0) } }
             guard source.needsEnd(failed: failed) else { return nil }
             do throws(PostgresError) {
-                return try await core.finish(as: source.writer) { () throws(PostgresError) in
+                return try await core.finish(as: source.writer, within: limits) { () throws(PostgresError) in
                     try core.beginEnd(source, failed: failed, blocking: false)
                 }.error
             } catch {
                 guard source.needsEnd(after: error) else { return nil }
+                if source.lease == nil, error.code == .timedOut {
+                    Task.detached { await CursorHandle.closeLater(core, source) }
+                    return nil
+                }
                 core.fail(error.with(outcome: .unknown))
                 return error
             }
         }.value
+    }
+
+    /// Somebody else has the connection for itself, whom a cursor that belongs to no transaction does not concern: it is closed
+    /// behind that.
+    static func closeLater(_ core: ConnectionCore, _ source: Source) async {
+        // What it throws says that there is nothing to close any more.
+        _ = try? await core.finish(as: source.writer) { () throws(PostgresError) in
+            try core.beginEnd(source, failed: false, blocking: false)
+        }
     }
 }
 

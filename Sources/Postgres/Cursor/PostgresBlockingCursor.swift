@@ -27,7 +27,7 @@ public struct PostgresBlockingCursor<Row> {
 
 extension PostgresBlockingConnection {
     /// As ``PostgresConnection/cursor(_:fetching:withHold:)``. Without hold, any other statement on this connection waits until
-    /// the cursor has ended: of the same thread, for ever.
+    /// the cursor has ended; of the thread that reads it, it is an error at once.
     public func cursor<Row>(
         _ query: PostgresQuery.Typed<Row>, fetching count: Int = 1000, withHold: Bool = false
     ) throws(PostgresError) -> PostgresBlockingCursor<Row> {
@@ -63,6 +63,7 @@ extension PostgresBlockingTransaction {
 
 extension CursorHandle {
     func nextBatchBlocking() throws(PostgresError) -> RowCursor? {
+        noteReader()
         let reply: Reply
         switch try step() {
         case .end: return nil
@@ -90,11 +91,15 @@ extension CursorHandle {
         defer { source.lease.map { core.endLease($0) } }
         guard source.needsEnd(failed: failed) else { return nil }
         do throws(PostgresError) {
-            return try core.finishBlocking(as: source.writer) { () throws(PostgresError) in
+            return try core.finishBlocking(as: source.writer, within: core.endLimits()) { () throws(PostgresError) in
                 try core.beginEnd(source, failed: failed, blocking: true)
             }.error
         } catch {
             guard source.needsEnd(after: error) else { return nil }
+            if source.lease == nil, error.code == .timedOut {
+                Task.detached { await CursorHandle.closeLater(core, source) }
+                return nil
+            }
             // As in `end`: its transaction would become part of what comes next.
             core.fail(error.with(outcome: .unknown))
             return error
@@ -144,9 +149,11 @@ extension ConnectionCore {
                         connection: connection)
                 }
                 if begins {
-                    _ = try? finishBlocking(as: lease) { () throws(PostgresError) in
-                        try beginUnnamed("ROLLBACK", as: lease, blocking: true)
-                    }
+                    do throws(PostgresError) {
+                        _ = try finishBlocking(as: lease, within: endLimits()) { () throws(PostgresError) in
+                            try beginUnnamed("ROLLBACK", as: lease, blocking: true)
+                        }
+                    } catch { fail(error.with(outcome: .unknown)) }
                 }
                 if mode == .stringsAsText || !begins || !isWorthTextParameters(reply, query), let error = reply.error {
                     throw error

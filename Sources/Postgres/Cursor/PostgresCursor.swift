@@ -58,8 +58,9 @@ extension PostgresConnection {
     /// Opens a cursor.
     ///
     /// Without hold it is a portal of the extended query protocol, in a transaction: the connection belongs to the cursor until
-    /// it ends, and other statements wait. So **a query on the same connection inside the loop waits for ever**; use a held
-    /// cursor, or another connection, for that. SQL sent: `BEGIN`, the statement, `COMMIT` at the end, `ROLLBACK` after a failure.
+    /// it ends, and other statements wait. A query on the same connection inside the loop would wait for ever: of the task that
+    /// iterates it is an error (`unsupported`); of a task made in the loop it is not noticed. Use a held cursor, or another
+    /// connection, for that. SQL sent: `BEGIN`, the statement, `COMMIT` at the end, `ROLLBACK` after a failure.
     /// In a transaction that was opened by a `BEGIN` of yours it sends neither.
     ///
     /// With hold the server computes all rows first and keeps them until the end of the cursor (manual, "DECLARE"): it belongs to

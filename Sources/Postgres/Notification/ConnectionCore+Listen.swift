@@ -165,20 +165,27 @@ extension ConnectionCore {
     nonisolated(nonsending) func nextNotification(
         _ listener: Listener
     ) async throws(PostgresError) -> PostgresNotification {
+        var deadline: Deadline?
         while true {
             if Task.isCancelled {
                 throw PostgresError(code: .cancelled, message: "the task was cancelled while it waited to be notified")
             }
             if let notification = try takeNotification(listener) { return notification }
+            if deadline?.hasPassed == true { throw .notNotified }
+            let until = deadline ?? PostgresScope.current?.deadline ?? .never
+            deadline = until
+            var timer: EventLoop.Timer?
             await withTaskCancellationHandler {
                 _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-                    if !setConsumer(of: listener, .continuation(continuation)) {
-                        continuation.resume(returning: Reply())
+                    guard setConsumer(of: listener, .continuation(continuation)) else {
+                        return continuation.resume(returning: Reply())
                     }
+                    if !until.isNever { timer = loop.schedule(at: until) { self.wakeConsumer(of: listener) } }
                 }
             } onCancel: {
                 wakeConsumer(of: listener)
             }
+            if let timer { loop.cancel(timer) }
         }
     }
 
@@ -186,15 +193,15 @@ extension ConnectionCore {
     func nextNotificationBlocking(
         _ listener: Listener, timeout: Duration?
     ) throws(PostgresError) -> PostgresNotification? {
-        if loop.isCurrent {
-            throw PostgresError(
-                code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
-                hint: "use PostgresConnection there")
-        }
-        let deadline = timeout.map { Deadline(after: $0) } ?? .never
+        try refuseOnLoop()
+        let scope = PostgresScope.current?.deadline ?? .never
+        let deadline = min(timeout.map { Deadline(after: $0) } ?? .never, scope)
         while true {
             if let notification = try takeNotification(listener) { return notification }
-            if deadline.hasPassed { return nil }
+            if deadline.hasPassed {
+                if timeout == nil || scope == deadline { throw .notNotified }
+                return nil
+            }
             let thread = BlockedThread()
             guard setConsumer(of: listener, .thread(thread)) else { continue }
             let timer = deadline.isNever ? nil : loop.schedule(at: deadline) { self.wakeConsumer(of: listener) }
@@ -228,5 +235,11 @@ extension ConnectionCore {
 
     private func wakeConsumer(of listener: Listener) {
         resume(state.withLock { _ in listener.takeConsumer() }, Reply())
+    }
+}
+
+extension PostgresError {
+    fileprivate static var notNotified: PostgresError {
+        PostgresError(code: .timedOut, message: "the deadline passed before there was a notification")
     }
 }

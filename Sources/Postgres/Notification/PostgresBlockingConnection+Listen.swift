@@ -23,7 +23,7 @@ public struct PostgresBlockingNotifications: Sendable {
     ///
     /// - Parameter timeout: nil waits as long as it takes; zero only looks.
     /// - Returns: nil if none came in time.
-    /// - Throws: as the iterator of ``PostgresNotifications``.
+    /// - Throws: as the iterator of ``PostgresNotifications``; `timedOut` only where ``withPostgresTimeout(_:_:)`` ends the wait.
     public func waitForNotification(timeout: Duration? = nil) throws(PostgresError) -> PostgresNotification? {
         try handle.nextBlocking(timeout: timeout)
     }

@@ -1,3 +1,5 @@
+import PostgresTransport
+
 /// Listens to channels on a connection of its own, and connects again whenever that breaks.
 ///
 /// ```swift
@@ -100,8 +102,10 @@ public struct PostgresListener: AsyncSequence, Sendable {
 
         /// The next notification or gap.
         ///
-        /// - Throws: `cancelled`; the error of the first attempt ever; and what trying again does not change, such as a wrong
-        ///   password. Any other error makes a gap.
+        /// ``withPostgresTimeout(_:_:)`` bounds it: waiting for notifications, connecting again, and the pauses before.
+        ///
+        /// - Throws: `cancelled`, or `timedOut` at the caller's deadline, after which it can be asked again; the error of the first
+        ///   attempt ever; and what trying again does not change, such as a wrong password. Any other error makes a gap.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(PostgresError) -> Element? {
@@ -110,7 +114,7 @@ public struct PostgresListener: AsyncSequence, Sendable {
                     do throws(PostgresError) {
                         if let notification = try await current.next() { return .notification(notification) }
                     } catch {
-                        if error.code == .cancelled { throw error }
+                        if error.isOfCaller { throw error }
                         loss = Gap(since: .now, cause: error)
                         // A server that ends sessions as soon as they listen is not to be hurried.
                         if ContinuousClock.now - listeningSince > listener.backoff.maximum { attempt = 0 }
@@ -120,7 +124,7 @@ public struct PostgresListener: AsyncSequence, Sendable {
                 do throws(PostgresError) {
                     try await listen()
                 } catch {
-                    if error.code == .cancelled || loss == nil || error.isPermanent { throw error }
+                    if error.isOfCaller || loss == nil || error.isPermanent { throw error }
                     if let attempts = listener.backoff.attempts, attempt >= attempts { throw error }
                     connection?.close()
                     connection = nil
@@ -152,12 +156,20 @@ public struct PostgresListener: AsyncSequence, Sendable {
         }
 
         private func sleep(_ pause: Duration) async throws(PostgresError) {
-            guard pause > .zero else { return }
-            do {
-                try await Task.sleep(for: pause)
-            } catch {
+            let left = PostgresScope.current?.deadline.remaining
+            let time = Swift.min(pause, left ?? pause)
+            if time > .zero {
+                do {
+                    try await Task.sleep(for: time)
+                } catch {
+                    throw PostgresError(
+                        code: .cancelled, message: "the task was cancelled while the listener waited to connect again")
+                }
+            }
+            if time < pause {
                 throw PostgresError(
-                    code: .cancelled, message: "the task was cancelled while the listener waited to connect again")
+                    code: .timedOut, message: "the deadline passed while the listener waited to connect again",
+                    underlying: loss?.cause)
             }
         }
     }
@@ -166,6 +178,9 @@ public struct PostgresListener: AsyncSequence, Sendable {
 }
 
 extension PostgresError {
+    /// Whether it is the caller whose patience is at its end.
+    fileprivate var isOfCaller: Bool { code == .cancelled || (code == .timedOut && PostgresScope.hasEnded) }
+
     /// Whether the same attempt will fail in the same way until somebody changes something.
     fileprivate var isPermanent: Bool {
         switch code {

@@ -28,9 +28,9 @@ public struct PostgresNotifications: AsyncSequence, Sendable {
     public struct AsyncIterator: AsyncIteratorProtocol {
         let handle: ListenerHandle
 
-        /// Waits for the next notification.
+        /// Waits for the next notification, in the time of ``withPostgresTimeout(_:_:)``; `queryTimeout` does not count here.
         ///
-        /// - Throws: `notificationsLost`, `cancelled`, or why the connection ended.
+        /// - Throws: `notificationsLost`, or why the connection ended; `cancelled` or `timedOut`, after which it can be asked again.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(PostgresError) -> PostgresNotification? {

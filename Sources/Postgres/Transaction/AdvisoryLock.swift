@@ -124,14 +124,14 @@ extension ConnectionCore {
     /// Gives a session's lock back, cancelled or not.
     nonisolated(nonsending) fileprivate func unlock(_ key: PostgresAdvisoryLockKey, shared: Bool) async {
         do throws(PostgresError) {
-            let replies = try await run([key.sessionUnlock(shared: shared)], .isolated, evenIfCancelled: true)
+            let replies = try await run([key.sessionUnlock(shared: shared)], .isolated, as: nil, .hasToHappen)
             if let error = replies.compactMap(\.error).first { throw error }
         } catch { closeWithLock(error) }
     }
 
     fileprivate func unlockBlocking(_ key: PostgresAdvisoryLockKey, shared: Bool) {
         do throws(PostgresError) {
-            let replies = try runBlocking([key.sessionUnlock(shared: shared)], .isolated)
+            let replies = try runBlocking([key.sessionUnlock(shared: shared)], .isolated, as: nil, .hasToHappen)
             if let error = replies.compactMap(\.error).first { throw error }
         } catch { closeWithLock(error) }
     }

@@ -6,8 +6,11 @@ extension PostgresConnection {
     /// without statements sends nothing (manual, "BEGIN", "SET TRANSACTION").
     ///
     /// Until the transaction has ended, statements of other tasks on this connection wait. One of the body itself, or of a task
-    /// made in it, on the connection instead of the transaction is an error. If the task is cancelled, the transaction is rolled
-    /// back, and this returns when that is done.
+    /// made in it, on the connection instead of the transaction is an error. If the task is cancelled, or a deadline has passed, before
+    /// COMMIT is sent, the transaction is rolled back, and this returns when that is done, or when the connection is closed because
+    /// it took longer than ``PostgresConfiguration/cancelTimeout``. A statement that is still running then is cancelled first.
+    /// A COMMIT that was sent is cancelled at the deadline, and `cancelTimeout` after the task was cancelled; if that has no
+    /// effect within another `cancelTimeout`, the connection is closed.
     ///
     /// Do not mix it with `BEGIN` run as a statement: COMMIT would end that transaction.
     ///
@@ -18,7 +21,7 @@ extension PostgresConnection {
     ///     known what became of COMMIT.
     /// - Throws: the body's error. ``PostgresError`` of COMMIT otherwise: `rejected` if the server refused it, as for a deferred
     ///   constraint; `inFailedSqlTransaction` with the outcome `aborted` if a statement had failed and the body swallowed that;
-    ///   with the outcome `unknown` if the connection was lost before the answer.
+    ///   with the outcome `unknown` if the connection was lost, or had to be closed, before the answer.
     @discardableResult
     public func transaction<Success>(
         isolation: PostgresTransaction.Isolation = .serverDefault, readOnly: Bool = false, deferrable: Bool = false,

@@ -85,10 +85,21 @@ extension TransactionFlow {
     }
 
     private func claimLeadsBlocking(closing: Bool) throws(PostgresError) -> [Lead] {
+        if let leads = try claim(closing: closing) { return leads }
+        var deadline = closing ? core.endDeadline() : core.waitLimits().deadline
         while true {
             if let leads = try claim(closing: closing) { return leads }
+            if let passed = deadline, passed.hasPassed {
+                if !closing { throw .timedOut(.notSent) }
+                core.close(because: "a transaction could not be ended in time")
+                deadline = nil
+            }
+            let number = nextWaitNumber()
             let thread = BlockedThread()
-            if wait(nextWaitNumber(), .thread(thread), evenIfCancelled: true) { _ = thread.wait() }
+            guard wait(number, .thread(thread), evenIfCancelled: true) else { continue }
+            let timer = deadline.map { core.loop.schedule(at: $0) { self.stopWaiting(number) } }
+            _ = thread.wait()
+            if let timer { core.loop.cancel(timer) }
         }
     }
 
@@ -127,7 +138,7 @@ extension TransactionFlow {
             return
         }
         do {
-            try core.runBlocking(savepoint.rollBackText, as: last)
+            try core.runToTheEndBlocking(savepoint.rollBackText, as: last)
             rolledBack(to: savepoint)
         } catch { doom(error) }
     }
@@ -141,6 +152,7 @@ extension TransactionFlow {
         _ items: [PostgresPipeline.Item] = [], _ sync: PostgresPipeline.Sync = .atomic, as writer: Int
     ) throws(PostgresError) -> Committed {
         try core.check(items)
+        if isBegun || !items.isEmpty, PostgresScope.hasEnded { throw .timedOutBeforeCommit }
         guard let last = beginEnd(of: writer) else { throw noted(.leaseEnded) }
         let leads = try claimLeadsBlocking(closing: true)
         switch planEnd(leads, items) {
@@ -155,7 +167,7 @@ extension TransactionFlow {
         let group = CommitGroup(leads.map(\.item), items, sync)
         let replies: [Reply]
         do {
-            replies = try core.runBlocking(group.items, group.placement, as: last)
+            replies = try core.runBlocking(group.items, group.placement, as: last, .isToBeKnown)
         } catch {
             giveBack([])
             rollBackBlocking(as: last, error)
@@ -211,7 +223,7 @@ extension TransactionFlow {
         var failure: PostgresError?
         if isBegun {
             do {
-                try core.runBlocking("ROLLBACK", as: last)
+                try core.runToTheEndBlocking("ROLLBACK", as: last)
             } catch {
                 // What the server cannot roll back now, the end of the session does.
                 core.fail(error.with(outcome: .unknown))

@@ -84,20 +84,38 @@ extension TransactionFlow {
         }
     }
 
+    /// - Parameter cancellable: false at the end, whose time is never up: then the connection is closed, and whoever has the leads
+    ///   gives them back.
     nonisolated(nonsending) private func claimLeads(cancellable: Bool) async throws(PostgresError) -> [Lead] {
+        if let leads = try claim(closing: !cancellable) { return leads }
+        var deadline = cancellable ? core.waitLimits().deadline : core.endDeadline()
+        var wasCancelled = Task.isCancelled
         while true {
-            if cancellable, Task.isCancelled { throw .cancelled(.notSent) }
+            if Task.isCancelled {
+                if cancellable { throw .cancelled(.notSent) }
+                if !wasCancelled { deadline = core.endDeadline() }
+                wasCancelled = true
+            }
             if let leads = try claim(closing: !cancellable) { return leads }
+            if let passed = deadline, passed.hasPassed {
+                if cancellable { throw .timedOut(.notSent) }
+                core.close(because: "a transaction could not be ended in time")
+                deadline = nil
+            }
             let number = nextWaitNumber()
+            let isDeaf = wasCancelled
+            var timer: EventLoop.Timer?
             await withTaskCancellationHandler {
                 _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-                    if !wait(number, .continuation(continuation), evenIfCancelled: !cancellable) {
-                        continuation.resume(returning: Reply())
+                    guard wait(number, .continuation(continuation), evenIfCancelled: isDeaf) else {
+                        return continuation.resume(returning: Reply())
                     }
+                    timer = deadline.map { core.loop.schedule(at: $0) { self.stopWaiting(number) } }
                 }
             } onCancel: {
-                if cancellable { stopWaiting(number) }
+                if !isDeaf { stopWaiting(number) }
             }
+            if let timer { core.loop.cancel(timer) }
         }
     }
 
@@ -136,22 +154,25 @@ extension TransactionFlow {
             return
         }
         do {
-            try await core.runEvenIfCancelled(savepoint.rollBackText, as: last)
+            try await core.runToTheEnd(savepoint.rollBackText, as: last)
             rolledBack(to: savepoint)
         } catch { doom(error) }
     }
 
     // MARK: The end
 
-    /// Commits, the last statements and COMMIT in one group. From when they are sent, cancelling does not end the wait: what
-    /// became of a COMMIT is worth knowing.
+    /// Commits, the last statements and COMMIT in one group. From when they are sent, cancelling does not end the wait at once: what
+    /// became of a COMMIT is worth knowing (`Patience`).
     ///
     /// - Throws: when nothing was sent.
     nonisolated(nonsending) func commit(
         _ items: [PostgresPipeline.Item] = [], _ sync: PostgresPipeline.Sync = .atomic, as writer: Int
     ) async throws(PostgresError) -> Committed {
         try core.check(items)
-        if Task.isCancelled, isBegun || !items.isEmpty { throw .cancelledBeforeCommit }
+        if isBegun || !items.isEmpty {
+            if Task.isCancelled { throw .cancelledBeforeCommit }
+            if PostgresScope.hasEnded { throw .timedOutBeforeCommit }
+        }
         guard let last = beginEnd(of: writer) else { throw noted(.leaseEnded) }
         let leads = try await claimLeads(cancellable: false)
         switch planEnd(leads, items) {
@@ -166,7 +187,7 @@ extension TransactionFlow {
         let group = CommitGroup(leads.map(\.item), items, sync)
         let replies: [Reply]
         do {
-            replies = try await core.run(group.items, group.placement, as: last, evenIfCancelled: true)
+            replies = try await core.run(group.items, group.placement, as: last, .isToBeKnown)
         } catch {
             giveBack([])
             await rollBack(as: last, error)
@@ -222,7 +243,7 @@ extension TransactionFlow {
         var failure: PostgresError?
         if isBegun {
             do {
-                try await core.runEvenIfCancelled("ROLLBACK", as: last)
+                try await core.runToTheEnd("ROLLBACK", as: last)
             } catch {
                 // What the server cannot roll back now, the end of the session does.
                 core.fail(error.with(outcome: .unknown))
@@ -238,6 +259,12 @@ extension PostgresError {
     fileprivate static var cancelledBeforeCommit: PostgresError {
         PostgresError(
             code: .cancelled, message: "the task was cancelled before COMMIT was sent; the transaction is rolled back",
+            outcome: .aborted)
+    }
+
+    static var timedOutBeforeCommit: PostgresError {
+        PostgresError(
+            code: .timedOut, message: "the deadline passed before COMMIT was sent; the transaction is rolled back",
             outcome: .aborted)
     }
 }

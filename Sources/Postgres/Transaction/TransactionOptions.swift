@@ -57,7 +57,10 @@ extension PostgresTransaction {
                 error.code == .serializationFailure || error.code == .deadlockDetected, flow.end == .rolledBack,
                 flow.core.state.withLock({ $0.closed }) == nil
             else { return nil }
-            return pause(beforeAttempt: attempt + 1)
+            let pause = pause(beforeAttempt: attempt + 1)
+            // Behind the pause there would be no time left.
+            if let left = PostgresScope.current?.deadline.remaining, left <= pause { return nil }
+            return pause
         }
     }
 }

@@ -155,6 +155,14 @@ package struct Outbound: ~Copyable, Sendable {
         return Request(.syncs)
     }
 
+    /// Execute of a portal that there is not, and Sync: the end of a group that is not to take effect.
+    package mutating func failGroup(into writer: inout ByteWriter) throws(EncodingError) -> Request {
+        try writer.execute(portal: "postgres_swift_cut_short", maximumRows: 0)
+        writer.sync()
+        messageCount &+= 2
+        return Request([.limited, .syncs])
+    }
+
     /// CopyFail, and a Sync for the one that the server ignored while it waited for data.
     package mutating func refuseCopy(resync: Bool, into writer: inout ByteWriter) throws(EncodingError) {
         try writer.copyFail(reason: "COPY was not asked for")

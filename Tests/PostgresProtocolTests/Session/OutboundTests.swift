@@ -184,4 +184,14 @@ struct OutboundTests {
         try outbound.refuseCopy(resync: false, into: &writer)
         #expect(messages(writer).map(\.kind) == [.copyFail])
     }
+
+    @Test func `a group that is cut short ends with a failure and Sync`() throws {
+        var outbound = Outbound(statementCacheCapacity: 2)
+        var writer = ByteWriter()
+        let request = try outbound.failGroup(into: &writer)
+        #expect(messages(writer).map(\.kind) == [.execute, .sync])
+        // It is answered by an error, and ReadyForQuery.
+        #expect(request.parts == [.limited, .syncs])
+        #expect(outbound.messageCount == 2)
+    }
 }

@@ -1,0 +1,406 @@
+import PostgresProtocol
+import PostgresTransport
+import Synchronization
+
+/// COPY FROM STDIN.
+///
+/// Each wait has the deadline of the task; `queryTimeout` counts anew for each. At the deadline the COPY is given up, and also
+/// cancelled: the server may wait for data, or for something else. What it says then counts.
+extension ConnectionCore {
+
+    enum CopyMoment {
+        case begun
+        case ended
+    }
+
+    /// Whether the moment has come; throws if it never will.
+    private func hasReached(_ moment: CopyMoment, _ stream: RowStream) throws(PostgresError) -> Bool {
+        try state.withLock { state throws(PostgresError) in
+            if let error = stream.error { throw error }
+            switch moment {
+            case .begun:
+                if stream.copy != nil { return true }
+                if stream.isFinished { throw .internalFailure("a COPY ended before it began") }
+            case .ended: if stream.isFinished { return true }
+            }
+            if let closed = state.closed { throw closed.with(outcome: .unknown) }
+            return false
+        }
+    }
+
+    /// Sends the COPY, and waits until the server copies in.
+    ///
+    /// - Parameter lease: the number of the lease that the caller holds.
+    nonisolated(nonsending) func copyIn(_ sql: String, as lease: Int) async throws(PostgresError) -> RowStream {
+        let stream = RowStream(bound: .max)
+        noteUser(of: lease, .copy)
+        try await queueCopy(stream, sql, .copiesIn, as: lease)
+        let deadline = waitLimits().deadline
+        do throws(PostgresError) {
+            while try !hasReached(.begun, stream) {
+                if Task.isCancelled { throw .cancelledCopy }
+                await waitForCopy(.begun, stream, until: deadline)
+                try await stopCopyIfDue(stream, deadline)
+            }
+        } catch {
+            failCopy(stream)
+            throw error.with(sql: sql)
+        }
+        return stream
+    }
+
+    func copyInBlocking(_ sql: String, as lease: Int) throws(PostgresError) -> RowStream {
+        let stream = RowStream(bound: .max)
+        noteUser(of: lease, .copy)
+        try queueCopyBlocking(stream, sql, .copiesIn, as: lease)
+        let deadline = waitLimits().deadline
+        do throws(PostgresError) {
+            while try !hasReached(.begun, stream) {
+                waitForCopyBlocking(.begun, stream, until: deadline)
+                try stopCopyIfDueBlocking(stream, deadline)
+            }
+        } catch {
+            failCopy(stream)
+            throw error.with(sql: sql)
+        }
+        return stream
+    }
+
+    /// Pieces of a COPY larger than this become several messages: one that is written waits in memory as a whole.
+    private static let copyDataLimit = 256 * 1024
+
+    /// Writes one CopyData.
+    ///
+    /// - Returns: how many of the bytes were taken; 0 if there is no room.
+    private func copyData(
+        _ stream: RowStream, _ bytes: RawSpan, as lease: Int
+    ) throws(PostgresError) -> Int {
+        try bytes.extracting(first: ConnectionCore.copyDataLimit).withUnsafeBytes { piece throws(PostgresError) in
+            try copyPiece(stream, piece, as: lease)
+        }
+    }
+
+    private func copyPiece(
+        _ stream: RowStream, _ piece: UnsafeRawBufferPointer, as lease: Int
+    ) throws(PostgresError) -> Int {
+        let (taken, flush) = try state.withLock { state throws(PostgresError) -> (Int, Bool) in
+            if let error = stream.error { throw error }
+            if let closed = state.closed { throw closed.with(outcome: .unknown) }
+            if stream.isCancelledCopy, !stream.isFinished { return (0, false) }
+            // CopyData outside of a COPY would be ignored by a server, and believed by the caller.
+            guard stream.copy != nil, !stream.isFinished, !stream.hasEndedCopy,
+                // While the COPY is being cancelled, its lease is set aside.
+                state.exclusiveWriter == lease || state.cancelGate?.lease == lease
+            else {
+                throw PostgresError(code: .unsupported, message: "the COPY is over; this was not sent")
+            }
+            guard state.hasRoom(for: lease) else { return (0, false) }
+            let start = state.pending.count
+            do throws(EncodingError) {
+                try state.outbound.copyData(piece, into: &state.pending)
+            } catch {
+                throw PostgresError(error, sql: nil)
+            }
+            state.encodedBytes &+= state.pending.count &- start
+            return (piece.count, takeSenderRoleIfFree(&state))
+        }
+        if flush { pump() }
+        return taken
+    }
+
+    private func takeSenderRoleIfFree(_ state: inout ConnectionState) -> Bool {
+        guard !state.sending, state.pending.count > 0 else { return false }
+        takeSenderRole(&state)
+        return true
+    }
+
+    /// Writes bytes of a COPY, waiting for room.
+    nonisolated(nonsending) func writeCopyData(
+        _ stream: RowStream, _ bytes: [UInt8], as lease: Int
+    ) async throws(PostgresError) {
+        if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
+        var offset = 0
+        var deadline: Deadline??
+        while offset < bytes.count {
+            if Task.isCancelled { throw .cancelledCopy }
+            let taken = try copyData(stream, bytes.span.bytes.extracting(droppingFirst: offset), as: lease)
+            offset &+= taken
+            if taken == 0 { try await waitForCopyRoom(stream, lease, &deadline) } else { deadline = nil }
+        }
+    }
+
+    nonisolated(nonsending) func writeCopyData(
+        _ stream: RowStream, _ rows: PostgresEncoder, as lease: Int
+    ) async throws(PostgresError) {
+        if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
+        var offset = 0
+        var deadline: Deadline??
+        while offset < rows.byteCount {
+            if Task.isCancelled { throw .cancelledCopy }
+            let taken = try copyData(stream, rows.rest(from: offset).bytes, as: lease)
+            offset &+= taken
+            if taken == 0 { try await waitForCopyRoom(stream, lease, &deadline) } else { deadline = nil }
+        }
+        withExtendedLifetime(rows.storage) {}
+    }
+
+    func writeCopyDataBlocking(_ stream: RowStream, _ bytes: [UInt8], as lease: Int) throws(PostgresError) {
+        if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
+        var offset = 0
+        var deadline: Deadline??
+        while offset < bytes.count {
+            let taken = try copyData(stream, bytes.span.bytes.extracting(droppingFirst: offset), as: lease)
+            offset &+= taken
+            if taken == 0 { try waitForCopyRoomBlocking(stream, lease, &deadline) } else { deadline = nil }
+        }
+    }
+
+    func writeCopyDataBlocking(_ stream: RowStream, _ rows: PostgresEncoder, as lease: Int) throws(PostgresError) {
+        if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
+        var offset = 0
+        var deadline: Deadline??
+        while offset < rows.byteCount {
+            let taken = try copyData(stream, rows.rest(from: offset).bytes, as: lease)
+            offset &+= taken
+            if taken == 0 { try waitForCopyRoomBlocking(stream, lease, &deadline) } else { deadline = nil }
+        }
+        withExtendedLifetime(rows.storage) {}
+    }
+
+    /// - Parameter deadline: of this wait, which may take several turns; nil before the first.
+    nonisolated(nonsending) private func waitForCopyRoom(
+        _ stream: RowStream, _ lease: Int, _ deadline: inout Deadline??
+    ) async throws(PostgresError) {
+        let until = deadline ?? waitLimits().deadline
+        deadline = .some(until)
+        if isCancelledCopy(stream) { return await waitForCopy(.ended, stream, until: nil) }
+        if until?.hasPassed == true { return try await stopCopy(stream, .timedOut) }
+        try await waitForRoom(for: lease, until: until)
+    }
+
+    private func waitForCopyRoomBlocking(
+        _ stream: RowStream, _ lease: Int, _ deadline: inout Deadline??
+    ) throws(PostgresError) {
+        let until = deadline ?? waitLimits().deadline
+        deadline = .some(until)
+        if isCancelledCopy(stream) { return waitForCopyBlocking(.ended, stream, until: nil) }
+        if until?.hasPassed == true { return try stopCopyBlocking(stream, .timedOut) }
+        try waitForRoomBlocking(for: lease, until: until)
+    }
+
+    private func isCancelledCopy(_ stream: RowStream) -> Bool { state.withLock { _ in stream.isCancelledCopy } }
+
+    /// Writes CopyDone or CopyFail, once, room or not; nothing if the server has ended the COPY itself.
+    ///
+    /// - Returns: whether it was written.
+    @discardableResult
+    private func endCopy(_ stream: RowStream, failing reason: String?, isCancelled: Bool = false) -> Bool {
+        let (isWritten, flush) = state.withLock { state in
+            guard !stream.hasEndedCopy else { return (false, false) }
+            stream.hasEndedCopy = true
+            stream.isCancelledCopy = isCancelled
+            guard !stream.isFinished, state.closed == nil else { return (false, false) }
+            let start = state.pending.count
+            guard (try? state.outbound.endCopy(failing: reason, into: &state.pending)) != nil else {
+                return (false, false)
+            }
+            state.encodedBytes &+= state.pending.count &- start
+            return (true, takeSenderRoleIfFree(&state))
+        }
+        if flush { pump() }
+        return isWritten
+    }
+
+    /// Why CopyDone was not written.
+    private func whyOver(_ stream: RowStream) -> PostgresError {
+        state.withLock { state in
+            stream.error ?? state.closed?.with(outcome: .unknown)
+                ?? PostgresError(
+                    code: .brokenProtocol, message: "the server ended a COPY before all of it was sent",
+                    outcome: .unknown)
+        }
+    }
+
+    /// Gives a COPY in up: the server rolls it back. Its answer is read and thrown away.
+    func failCopy(_ stream: RowStream) {
+        endCopy(stream, failing: "given up by the client")
+    }
+
+    /// CopyDone, and how many rows were copied.
+    nonisolated(nonsending) func finishCopy(_ stream: RowStream) async throws(PostgresError) -> Int {
+        // A source that ends because its task was cancelled has not come to its end.
+        if Task.isCancelled {
+            failCopy(stream)
+            throw .cancelledCopy
+        }
+        let isDone = endCopy(stream, failing: nil)
+        guard isDone || isCancelledCopy(stream) else { throw whyOver(stream) }
+        let deadline = waitLimits().deadline
+        while try !hasReached(.ended, stream) {
+            if Task.isCancelled { throw .cancelled(.unknown) }
+            await waitForCopy(.ended, stream, until: deadline)
+            try await stopCopyIfDue(stream, deadline)
+        }
+        guard isDone else { throw whyOver(stream) }
+        return state.withLock { _ in stream.end?.affected ?? 0 }
+    }
+
+    func finishCopyBlocking(_ stream: RowStream) throws(PostgresError) -> Int {
+        let isDone = endCopy(stream, failing: nil)
+        guard isDone || isCancelledCopy(stream) else { throw whyOver(stream) }
+        let deadline = waitLimits().deadline
+        while try !hasReached(.ended, stream) {
+            waitForCopyBlocking(.ended, stream, until: deadline)
+            try stopCopyIfDueBlocking(stream, deadline)
+        }
+        guard isDone else { throw whyOver(stream) }
+        return state.withLock { _ in stream.end?.affected ?? 0 }
+    }
+
+    // MARK: Stopping
+
+    /// Somebody cancels whatever runs, and that is a COPY in: a server that waits for data would not notice.
+    func failCopy(of gate: CancelGate) {
+        let stream = state.withLock { state -> RowStream? in
+            state.queue.update(gate.target) { request -> RowStream? in
+                if case .stream(let stream) = request.collector, request.request.parts.contains(.copiesIn) {
+                    stream
+                } else {
+                    nil
+                }
+            } ?? nil
+        }
+        if let stream { endCopy(stream, failing: "cancelled by the client", isCancelled: true) }
+    }
+
+    nonisolated(nonsending) private func stopCopyIfDue(
+        _ stream: RowStream, _ deadline: Deadline?
+    ) async throws(PostgresError) {
+        if let deadline, deadline.hasPassed, !isFinished(stream) { try await stopCopy(stream, .timedOut) }
+    }
+
+    private func stopCopyIfDueBlocking(_ stream: RowStream, _ deadline: Deadline?) throws(PostgresError) {
+        if let deadline, deadline.hasPassed, !isFinished(stream) { try stopCopyBlocking(stream, .timedOut) }
+    }
+
+    /// Ends a COPY in before its time, and waits for what the server says of it.
+    ///
+    /// - Throws: why it has failed. It returns if all had been sent, and it succeeded after all.
+    nonisolated(nonsending) private func stopCopy(_ stream: RowStream, _ reason: StopReason) async throws(PostgresError)
+    {
+        let (isDone, gate) = beginToStopCopy(stream)
+        if let gate {
+            startCancelling(gate, after: isDone ? .zero : ConnectionCore.pauseBeforeAgain)
+            while !isFinished(stream) { await waitForEnd(of: stream) }
+            openGate(gate)
+        }
+        try settleCopy(stream, reason, wasDone: isDone)
+    }
+
+    private func stopCopyBlocking(_ stream: RowStream, _ reason: StopReason) throws(PostgresError) {
+        let (isDone, gate) = beginToStopCopy(stream)
+        if let gate {
+            startCancelling(gate, after: isDone ? .zero : ConnectionCore.pauseBeforeAgain)
+            while !isFinished(stream) { waitForRowsBlocking(stream) }
+            openGate(gate)
+        }
+        try settleCopy(stream, reason, wasDone: isDone)
+    }
+
+    private func beginToStopCopy(_ stream: RowStream) -> (isDone: Bool, gate: CancelGate?) {
+        // Behind CopyDone nothing is left to be given up.
+        let isDone = state.withLock { _ in stream.hasEndedCopy && !stream.isCancelledCopy }
+        failCopy(stream)
+        let gate = state.withLock { state -> CancelGate? in
+            if stream.isFinished { return nil }
+            guard let gate = closeGate(for: stream.number, &state) else {
+                _ = state.queue.update(stream.number) { $0.waiter = .overdue }
+                state.noteOverdue(stream.number)
+                return nil
+            }
+            return gate
+        }
+        watchOverdue()
+        return (isDone, gate)
+    }
+
+    private func settleCopy(_ stream: RowStream, _ reason: StopReason, wasDone: Bool) throws(PostgresError) {
+        let (isFinished, error) = state.withLock { _ in (stream.isFinished, stream.end?.error) }
+        // Before CopyDone a COPY cannot have taken effect, whatever becomes of the connection.
+        let own = wasDone ? reason.error(.unknown) : reason.errorOfCopy
+        guard isFinished else { throw settle(stream, own) }
+        guard let error else {
+            if wasDone { return }
+            throw settle(stream, own)
+        }
+        if error.code == .queryCanceled { throw settle(stream, reason.errorOfCopy(stopped: error)) }
+        throw settle(stream, error.server == nil ? own : error)
+    }
+
+    // MARK: Waiting
+
+    private nonisolated(nonsending) func waitForCopy(
+        _ moment: CopyMoment, _ stream: RowStream, until deadline: Deadline?
+    ) async {
+        var timer: EventLoop.Timer?
+        await withTaskCancellationHandler {
+            _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
+                guard setWaiter(for: moment, stream, .continuation(continuation)) else {
+                    return continuation.resume(returning: Reply())
+                }
+                timer = deadline.map { loop.schedule(at: $0) { self.wakeConsumer(of: stream) } }
+            }
+        } onCancel: {
+            wakeConsumer(of: stream)
+        }
+        if let timer { loop.cancel(timer) }
+    }
+
+    private func waitForCopyBlocking(_ moment: CopyMoment, _ stream: RowStream, until deadline: Deadline?) {
+        let thread = BlockedThread()
+        guard setWaiter(for: moment, stream, .thread(thread)) else { return }
+        let timer = deadline.map { loop.schedule(at: $0) { self.wakeConsumer(of: stream) } }
+        _ = thread.wait()
+        if let timer { loop.cancel(timer) }
+    }
+
+    /// False if there is nothing to wait for.
+    private func setWaiter(for moment: CopyMoment, _ stream: RowStream, _ waiter: InFlight.Waiter) -> Bool {
+        state.withLock { state in
+            guard !stream.isFinished, stream.error == nil, state.closed == nil, !waiter.isCancelledTask else {
+                return false
+            }
+            if case .begun = moment, stream.copy != nil { return false }
+            stream.consumer = waiter
+            return true
+        }
+    }
+}
+
+extension PostgresError {
+    /// Before CopyDone a COPY cannot have taken effect.
+    static var cancelledCopy: PostgresError {
+        PostgresError(
+            code: .cancelled, message: "the task was cancelled during COPY, which was given up: nothing was copied",
+            outcome: .rejected)
+    }
+}
+
+extension StopReason {
+    /// The error of a COPY in that was given up.
+    fileprivate var errorOfCopy: PostgresError {
+        switch self {
+        case .cancelled: .cancelledCopy
+        case .timedOut:
+            PostgresError(
+                code: .timedOut, message: "the deadline passed during COPY, which was given up: nothing was copied",
+                outcome: .rejected)
+        }
+    }
+
+    fileprivate func errorOfCopy(stopped error: PostgresError) -> PostgresError {
+        let own = errorOfCopy
+        return PostgresError(
+            code: own.code, message: own.message, outcome: error.outcome, server: error.server, sql: error.sql)
+    }
+}
