@@ -12,6 +12,8 @@ enum OutcomeEvidence: Hashable, Sendable {
     /// A setting of the transaction as a mark: reset for each row that is sent, set by the condition of DO UPDATE, which is
     /// evaluated for rows that conflict only, and read by RETURNING. The server takes the rows one by one through all three.
     ///
+    /// A BEFORE UPDATE trigger must not upsert into the same table by this very form: that would set the mark anew.
+    ///
     /// Looking up the keys beforehand, in a CTE, would not do: at READ COMMITTED a row may come into being behind the lookup.
     case mark
 }

@@ -80,6 +80,8 @@ final class TableLayout<Row>: Sendable {
     let memory = FactsMemory()
     /// The columns of which a row may have no value.
     let fieldColumns: [Int]
+    /// Whether every column that may be sent has a type with an array over it.
+    let canBeArrays: Bool
 
     /// - Parameter parameters: types and their names that `init:` takes; nil when there is none.
     init(schema: String?, name: String, columns: [Column<Row>], parameters: [(ObjectIdentifier, String)]?) {
@@ -87,6 +89,7 @@ final class TableLayout<Row>: Sendable {
         self.name = name
         self.columns = columns
         quotedColumns = columns.map { quoted($0.name) }
+        canBeArrays = columns.allSatisfy { $0.options.contains(.generated) || ArrayElement($0).arrayOID != 0 }
         fieldColumns = columns.indices.filter { columns[$0].isAbsent != nil }
         quotedName = (schema.map { quoted($0) + "." } ?? "") + quoted(name)
         existing = name.utf8.elementsEqual("excluded".utf8) ? "\"existing\"" : quoted(name)

@@ -167,8 +167,3 @@ extension UpsertPlan {
             hint: "upsert rows without a key apart, or do not ask for outcomes")
     }
 }
-
-extension TableLayout {
-    /// Whether every column that may be sent has a type with an array over it.
-    var canBeArrays: Bool { columns.allSatisfy { $0.options.contains(.generated) || ArrayElement($0).arrayOID != 0 } }
-}

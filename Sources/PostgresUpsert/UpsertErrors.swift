@@ -37,7 +37,7 @@ extension UpsertDefinition {
             return error.with(
                 message: "\(table): the upsert conflicts by an exclusion constraint, which goes with DO NOTHING only",
                 hint: "doNothing(onExclusionConstraint: ...)")
-        case "23505":
+        case "23505" where server.table == nil || server.table == layout.name:
             let constraint = server.constraint.map { quoted($0) } ?? "a constraint"
             return error.with(
                 message:

@@ -125,6 +125,10 @@ import Testing
         #expect(explained.message.contains("conflicts by \"hosts_n_key\", which is not the conflict target"))
         #expect(explained.message.contains("duplicate key value"))
         #expect(explained.constraint == "hosts_n_key")
+        // That of another table, which a trigger wrote to.
+        found.table = "audit"
+        let foreign = PostgresError(code: .uniqueViolation, message: "m", outcome: .rejected, server: found)
+        #expect(explain(foreign).message == "m")
     }
 
     @Test func u8AConstraintThatIsMissingIsNamed() {
