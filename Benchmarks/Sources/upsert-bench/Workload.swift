@@ -25,10 +25,12 @@ struct Workload: Sendable {
 
     func run(_ name: WorkloadCommand.Name, _ count: Int) async throws -> Finished {
         if name == .w3b { return try await concurrently(rounds: count) }
-        let db = try await PostgresConnection.connect(name == .w1t ? server.tcpURL : server.url)
+        var configuration = try PostgresConfiguration(url: name == .w1t ? server.tcpURL : server.url)
+        if name == .w1s { configuration.callerReadsBelowLatency = .zero }
+        let db = try await PostgresConnection.connect(configuration)
         defer { db.close() }
         switch name {
-        case .w1u, .w1t: return try await select(db, count)
+        case .w1u, .w1t, .w1s: return try await select(db, count)
         case .w1a: return try await Caller().select(self, db, count)
         case .w1m: return try await selectOnMainActor(db, count)
         case .w1g: return try await inTasks(db, count) { try await Selecting.inTasks(db, $0) }

@@ -14,8 +14,8 @@ struct WorkloadCommand: ParsableCommand {
 
     enum Name: String, ExpressibleByArgument, CaseIterable {
         /// SELECT $1::int4: Unix socket, TCP, blocking API, from an actor, from the main actor, child tasks on the global
-        /// executor, child tasks on the loop.
-        case w1u, w1t, w1b, w1a, w1m, w1g, w1l
+        /// executor, child tasks on the loop, always suspending.
+        case w1u, w1t, w1b, w1a, w1m, w1g, w1l, w1s
         /// Upsert; naive upsert; naive upsert on ten connections at once.
         case w2, w3, w3b
         /// Upserts in one pipeline, a Sync each or one for all.

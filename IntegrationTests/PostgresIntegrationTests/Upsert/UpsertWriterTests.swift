@@ -53,6 +53,27 @@ struct UpsertWriterIntegrationTests {
         await db.shutdown()
     }
 
+    @Test func u44EqualKeysOfAFlightAreMergedIfTheUpsertSaysHow() async throws {
+        let db = try await client()
+        try await prepare(db)
+        let merging = Hit.bump.duplicates(.merge { Hit(key: $0.key, n: $0.n + $1.n) })
+        let writer = UpsertWriter(db, merging)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for task in 0..<64 {
+                group.addTask {
+                    for step in 0..<25 { try await writer.upsert(Hit(key: "k\((task + step) % 5)", n: 1)) }
+                }
+            }
+            try await group.waitForAll()
+        }
+        let sum = try await db.query("SELECT sum(n)::int8 FROM writer_hits", as: Int.self).one()
+        #expect(sum == 1600)
+        let statistics = writer.statistics
+        #expect(statistics.postponedRows == 0)
+        #expect(statistics.rowsPerFlight.sum == 1600)
+        await db.shutdown()
+    }
+
     @Test func u44EachCallerLearnsWhatBecameOfItsOwnRow() async throws {
         let db = try await connect()
         defer { db.close() }

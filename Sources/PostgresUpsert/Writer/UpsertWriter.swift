@@ -14,8 +14,13 @@ import Synchronization
 /// Each caller gets its own result, when the flight has committed. A row that the server refuses (a check, a type, a trigger) fails
 /// its own caller only: the flight is split until the row is found. Deadlocks and serialization failures are run again.
 ///
-/// Two rows of one key in a flight: what the upsert says about them holds. If it says nothing, the second goes with the next
-/// flight, so that the result is that of single statements, in the order in which they came.
+/// Two rows of one key in a flight: what ``Upsert/duplicates(_:)`` says holds, and each of their callers gets the result of the row
+/// that was sent for them. Without it the second goes with the next flight, so that the result is that of single statements, in the
+/// order in which they came; hot keys then gain little, so say how their rows are merged:
+///
+/// ```swift
+/// let merged = PageStats.bump.duplicates(.merge { PageStats(path: $0.path, hits: $0.hits + $1.hits) })
+/// ```
 ///
 /// A flight is a transaction of its own, so there is no writer on a `PostgresTransaction`.
 ///
