@@ -75,6 +75,10 @@ public func withPostgresTimeout<Result, Failure: Error>(
     return try result.get()
 }
 
+/// The time left of ``withPostgresTimeout(_:_:)``, for whoever waits for something else than a connection inside of it: zero when it is
+/// up, nil when there is none.
+public func remainingPostgresTimeout() -> Duration? { PostgresScope.current?.deadline.remaining }
+
 /// Sets what cancelling a task does to its statement, for all of `body`: see ``PostgresConfiguration/cancellation``.
 @discardableResult
 public func withPostgresCancellation<Result, Failure: Error>(

@@ -2,7 +2,7 @@ import Postgres
 import Synchronization
 
 extension UpsertWriter {
-    /// A task of its own, so that the caller who happens to start it can be cancelled, and its deadline concerns its own row only.
+    /// A task of its own, so that the caller who happens to start it can be cancelled, and his time can be up, for his own row only.
     func start() { Task.detached { await self.pilot() } }
 
     private func pilot() async {

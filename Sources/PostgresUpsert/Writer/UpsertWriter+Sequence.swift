@@ -4,8 +4,8 @@ import Synchronization
 extension UpsertWriter {
     /// Upserts the rows of a sequence, as they come. It is read no further while `maximumWaiting` of its rows wait or fly.
     ///
-    /// Its rows join flights with those of other callers. When it fails, or the task is cancelled, the rows that were read before
-    /// are still written.
+    /// Its rows join flights with those of other callers. When it fails, the task is cancelled, or its time is up, the rows that were
+    /// read before are still written; when the time is up nobody waits for that.
     ///
     /// - Parameter onFailure: called for each row that failed, in the order in which they failed; what it throws ends the reading.
     ///   Without it the first failure ends the reading, and is thrown.
@@ -16,11 +16,13 @@ extension UpsertWriter {
         onFailure: (Row, PostgresError) throws -> Void = { _, error in throw error }
     ) async throws -> Int where Rows.Element == Row {
         let sink = Sink<Row>(limit: max(1, options.maximumWaiting))
+        let timer = whenTimeIsUp { sink.close() }
+        defer { timer?.cancel() }
         do {
             for try await row in rows {
                 await sink.waitForRoom()
                 for (row, error) in sink.takeFailures() { try onFailure(row, error) }
-                if Task.isCancelled { break }
+                if Task.isCancelled || sink.isClosed { break }
                 sink.add()
                 add(row, state.withLock { $0.queue.number() }) { result in
                     switch result {
@@ -35,13 +37,16 @@ extension UpsertWriter {
         }
         await sink.waitForEnd()
         for (row, error) in sink.takeFailures() { try onFailure(row, error) }
-        if Task.isCancelled {
-            throw PostgresError(
-                code: .cancelled,
-                message: "the task was cancelled; \(sink.written) rows of the sequence were written before",
-                outcome: .unknown)
-        }
+        if sink.isClosed { throw ended(.timedOut, "the time was up", sink.written) }
+        if Task.isCancelled { throw ended(.cancelled, "the task was cancelled", sink.written) }
         return sink.written
+    }
+
+    private func ended(_ code: PostgresError.Code, _ reason: String, _ written: Int) -> PostgresError {
+        PostgresError(
+            code: code,
+            message: "table \"\(table)\": \(reason); \(written) rows of the sequence were written before",
+            outcome: .unknown)
     }
 }
 
@@ -50,6 +55,8 @@ private final class Sink<Row: Sendable>: Sendable {
     private struct State {
         var outstanding = 0
         var written = 0
+        /// Time is up: nobody waits any more.
+        var isClosed = false
         var failures: [(Row, PostgresError)] = []
         /// The producer, and the number outstanding at which it goes on.
         var waiter: (CheckedContinuation<Void, Never>, below: Int)?
@@ -61,6 +68,17 @@ private final class Sink<Row: Sendable>: Sendable {
     init(limit: Int) { self.limit = limit }
 
     var written: Int { state.withLock { $0.written } }
+
+    var isClosed: Bool { state.withLock { $0.isClosed } }
+
+    func close() {
+        let waiter = state.withLock { state in
+            state.isClosed = true
+            defer { state.waiter = nil }
+            return state.waiter?.0
+        }
+        waiter?.resume()
+    }
 
     func add() { state.withLock { $0.outstanding &+= 1 } }
 
@@ -90,7 +108,7 @@ private final class Sink<Row: Sendable>: Sendable {
     private func wait(below: Int) async {
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
             let isThere = state.withLock { state in
-                if state.outstanding < below { return true }
+                if state.isClosed || state.outstanding < below { return true }
                 state.waiter = (continuation, below)
                 return false
             }

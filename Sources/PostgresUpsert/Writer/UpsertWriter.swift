@@ -106,27 +106,32 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
 
     /// Upserts a row with the next flight, and tells what became of it.
     ///
-    /// - Throws: the row's own error; that of the flight when it was not about a row; `cancelled`, at once, when the task is
-    ///   cancelled: `.notSent` before its flight has left, `.unknown` after; `writerShutDown`.
+    /// - Throws: the row's own error; that of the flight when it was not about a row; at once `cancelled`, when the task is cancelled,
+    ///   or `timedOut`, when the time of ``withPostgresTimeout(_:_:)`` is up: `.notSent` before its flight has left, `.unknown` after;
+    ///   `writerShutDown`.
     @discardableResult
     public func upsert(_ row: Row) async throws(PostgresError) -> Output {
         guard let output = try await handIn(row) else { throw noOutput }
         return output
     }
 
-    /// Waits until every row that was handed in before has landed, well or badly. A cancelled task waits no longer.
+    /// Waits until every row that was handed in before has landed, well or badly. A cancelled task waits no longer, nor does one whose
+    /// time is up.
     public func flush() async {
         let number = state.withLock { $0.queue.number() }
+        var timer: Task<Void, Never>?
         await withTaskCancellationHandler {
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
                 let needsPilot = state.withLock { $0.queue.mark(number) { continuation.resume() } }
                 if needsPilot { start() }
+                timer = whenTimeIsUp { self.leaveMark(number) }
                 // The cancellation may have come before there was a mark to take away.
                 if Task.isCancelled { leaveMark(number) }
             }
         } onCancel: {
             leaveMark(number)
         }
+        timer?.cancel()
     }
 
     private func leaveMark(_ number: Int) { state.withLock { $0.queue.leaveMark(number) }?() }
@@ -151,24 +156,28 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
 extension UpsertWriter where Output == Never {
     /// Upserts a row with the next flight; returns when that has committed.
     ///
-    /// - Throws: the row's own error; that of the flight when it was not about a row; `cancelled`, at once, when the task is
-    ///   cancelled: `.notSent` before its flight has left, `.unknown` after; `writerShutDown`.
+    /// - Throws: the row's own error; that of the flight when it was not about a row; at once `cancelled`, when the task is cancelled,
+    ///   or `timedOut`, when the time of ``withPostgresTimeout(_:_:)`` is up: `.notSent` before its flight has left, `.unknown` after;
+    ///   `writerShutDown`.
     public func upsert(_ row: Row) async throws(PostgresError) { _ = try await handIn(row) }
 }
 
 extension UpsertWriter {
     private func handIn(_ row: Row) async throws(PostgresError) -> Output? {
         let number = state.withLock { $0.queue.number() }
+        var timer: Task<Void, Never>?
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation {
                 (continuation: CheckedContinuation<Result<Output?, PostgresError>, Never>) in
                 add(row, number) { continuation.resume(returning: $0) }
+                timer = whenTimeIsUp { self.leave(number, .timedOut, "the time was up") }
                 // The cancellation may have come before there was anybody to take away.
-                if Task.isCancelled { leave(number) }
+                if Task.isCancelled { leave(number, .cancelled, "the task was cancelled") }
             }
         } onCancel: {
-            leave(number)
+            leave(number, .cancelled, "the task was cancelled")
         }
+        timer?.cancel()
         return try result.get()
     }
 
@@ -184,9 +193,23 @@ extension UpsertWriter {
         if needsPilot { start() }
     }
 
-    private func leave(_ number: Int) {
+    /// Whoever waits for the row is told so, and waits no longer.
+    private func leave(_ number: Int, _ code: PostgresError.Code, _ reason: String) {
         guard let (land, isFlying) = state.withLock({ $0.queue.leave(number) }) else { return }
-        land(.failure(.writerCancelled(isFlying ? .unknown : .notSent)))
+        land(
+            .failure(
+                PostgresError(
+                    code: code, message: "table \"\(table)\": \(reason) while a row waited for its flight",
+                    outcome: isFlying ? .unknown : .notSent)))
+    }
+
+    /// Does something when the caller's time is up, unless it is cancelled before; nil if there is no end to that time.
+    func whenTimeIsUp(_ action: @escaping @Sendable () -> Void) -> Task<Void, Never>? {
+        guard let remaining = remainingPostgresTimeout() else { return nil }
+        return Task.detached {
+            do { try await Task.sleep(for: remaining) } catch { return }
+            action()
+        }
     }
 
     private var shutDown: PostgresError {
@@ -199,13 +222,6 @@ extension UpsertWriter {
         PostgresError(
             code: .rowCount, message: "table \"\(table)\": nothing is known of the row: the server returned none",
             outcome: .succeeded)
-    }
-}
-
-extension PostgresError {
-    static func writerCancelled(_ outcome: Outcome) -> PostgresError {
-        PostgresError(
-            code: .cancelled, message: "the task was cancelled while its row waited for a writer", outcome: outcome)
     }
 }
 

@@ -260,6 +260,48 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(runway.paths == [["first"]])
     }
 
+    @Test func u44WhoseTimeIsUpWaitsNoLonger() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        runway.close()
+        let first = Task { try await writer.upsert(row("first")) }
+        await until { runway.statements.count == 1 }
+        // The runway stays closed until all of them have given up.
+        let late = await #expect(throws: PostgresError.self) {
+            try await withPostgresTimeout(.milliseconds(1)) { try await writer.upsert(row("late")) }
+        }
+        #expect(late?.code == .timedOut)
+        #expect(late?.outcome == .notSent)
+        await withPostgresTimeout(.milliseconds(1)) { await writer.flush() }
+        let rows = AsyncStream<PageStats> { continuation in
+            continuation.yield(row("a"))
+            continuation.finish()
+        }
+        let sequence = await #expect(throws: PostgresError.self) {
+            try await withPostgresTimeout(.milliseconds(1)) { try await writer.upsert(contentsOf: rows) }
+        }
+        #expect(sequence?.code == .timedOut)
+        runway.open()
+        _ = try await first.value
+        await writer.flush()
+        // What was read of the sequence is written, what waited alone is not.
+        #expect(runway.paths == [["first"], ["a"]])
+    }
+
+    @Test func u44WhoseTimeIsUpInFlightDoesNotKnow() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        runway.close()
+        let error = await #expect(throws: PostgresError.self) {
+            try await withPostgresTimeout(.milliseconds(1)) { try await writer.upsert(row("a")) }
+        }
+        #expect(error?.code == .timedOut)
+        runway.open()
+        await writer.flush()
+        // It is sent, or not, before the time is up.
+        #expect(runway.paths == (error?.outcome == .unknown ? [["a"]] : []))
+    }
+
     @Test func u44FlushWaitsForWhatCameBefore() async throws {
         let runway = Runway()
         let writer = runway.writer()
