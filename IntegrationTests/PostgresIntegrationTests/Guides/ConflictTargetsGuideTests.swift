@@ -59,8 +59,8 @@ struct ConflictTargetsGuideTests {
             #expect(guide.text.contains("`\(target)`"))
             // Each is taken by the server.
             try await db.upsert(upsert(ann))
+            try await db.execute("DELETE FROM accounts")
         }
-        try await db.execute("DELETE FROM accounts")
 
         let rejected = await failure {
             // GUIDE: null

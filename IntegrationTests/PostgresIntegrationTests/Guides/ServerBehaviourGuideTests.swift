@@ -69,18 +69,17 @@ struct ServerBehaviourGuideTests {
     }
 
     @Test func aForeignTableLeavesRowsAloneOrFails() async throws {
-        let db = try await PostgresConnection.connect(try await guideDatabase(try Guide("ServerBehaviour").sql[0]))
+        let configuration = try await guideDatabase(try Guide("ServerBehaviour").sql[0])
+        let db = try await PostgresConnection.connect(configuration)
         defer { db.close() }
-        let socket = try await db.query("SELECT current_setting('unix_socket_directories')", as: String.self).one()
-        let (port, database, user) = try await db.query(
-            "SELECT current_setting('port'), current_database()::text, current_user::text",
-            as: (String, String, String).self
-        ).one()
+        let database = try #require(configuration.database)
+        let password = configuration.password.map { ", password '\($0)'" } ?? ""
         try await run(
             """
             CREATE EXTENSION postgres_fdw;
-            CREATE SERVER itself FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '\(socket)', port '\(port)', dbname '\(database)');
-            CREATE USER MAPPING FOR CURRENT_USER SERVER itself OPTIONS (user '\(user)');
+            CREATE SERVER itself FOREIGN DATA WRAPPER postgres_fdw
+            OPTIONS (host '\(configuration.host)', port '\(configuration.port)', dbname '\(database)');
+            CREATE USER MAPPING FOR CURRENT_USER SERVER itself OPTIONS (user '\(configuration.user)'\(password));
             ALTER TABLE readings RENAME TO stored_readings;
             CREATE FOREIGN TABLE readings (region text, sensor int8, value int8) SERVER itself
             OPTIONS (table_name 'stored_readings')
