@@ -11,7 +11,8 @@ public enum UpsertOutcome: Sendable, Hashable {
     /// There was one, and it was left alone: by `doNothing()`, or because `where` was not true.
     case skipped
     /// It was neither inserted nor updated, for one of several reasons that cannot be told apart: `where` together with
-    /// `ifChanged()`, or a trigger that suppressed it.
+    /// `ifChanged()`, or a trigger that suppressed it. (Where the upsert may leave rows out for one reason, a row that a trigger
+    /// suppressed has the outcome of that.)
     case notWritten
 }
 

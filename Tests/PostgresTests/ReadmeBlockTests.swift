@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-/// The README's Swift is the code that the integration tests compile and run.
+/// The Swift of the README and of the guides is the code that the integration tests compile and run.
 struct ReadmeBlockTests {
     private static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
@@ -36,11 +36,37 @@ struct ReadmeBlockTests {
         return lines.map { String($0.dropFirst(indents.min() ?? 0)) }.joined(separator: "\n")
     }
 
+    /// The guides of PostgresUpsert, and the tests of them.
+    private static let guides = "Sources/PostgresUpsert/PostgresUpsert.docc"
+    private static let guideTests = "IntegrationTests/PostgresIntegrationTests/Guides"
+
+    private func names(in folder: String, endingWith end: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: Self.root.appending(path: folder).path)
+            .filter { $0.hasSuffix(end) }.map { String($0.dropLast(end.count)) }.sorted()
+    }
+
     @Test func everySwiftBlockOfTheReadmeIsRunByATest() throws {
-        let test = try lines(of: "IntegrationTests/PostgresIntegrationTests/ReadmeTests.swift")
-        let regions = parts(of: test, from: "// README: ", to: "// README end")
-        let blocks = parts(of: try lines(of: "README.md"), from: "```swift", to: "```")
-        try #require(!blocks.isEmpty)
+        try compare("README.md", "IntegrationTests/PostgresIntegrationTests/ReadmeTests.swift", marker: "README")
+    }
+
+    @Test func everySwiftBlockOfAGuideIsRunByATest() throws {
+        let tested = try names(in: Self.guideTests, endingWith: "GuideTests.swift")
+        try #require(!tested.isEmpty)
+        for name in try names(in: Self.guides, endingWith: ".md") {
+            let document = "\(Self.guides)/\(name).md"
+            if tested.contains(name) {
+                try compare(document, "\(Self.guideTests)/\(name)GuideTests.swift", marker: "GUIDE")
+            } else {
+                #expect(try parts(of: lines(of: document), from: "```swift", to: "```").isEmpty, "\(name) has no test")
+            }
+        }
+    }
+
+    private func compare(_ document: String, _ testFile: String, marker: String) throws {
+        let test = try lines(of: testFile)
+        let regions = parts(of: test, from: "// \(marker): ", to: "// \(marker) end")
+        let blocks = parts(of: try lines(of: document), from: "```swift", to: "```")
+        try #require(!blocks.isEmpty, "\(document)")
         var shown: [String] = []
         for block in blocks {
             // A file has its imports at the top, a block may begin with some.
@@ -49,10 +75,30 @@ struct ReadmeBlockTests {
                 #expect(test.contains(line), "\(line)")
             }
             let body = code.drop { $0.hasPrefix("import ") || $0.isEmpty }.joined(separator: "\n")
-            #expect(regions.contains(body), "not in ReadmeTests.swift:\n\(body)")
+            #expect(regions.contains(body), "not in \(testFile):\n\(body)")
             shown.append(body)
         }
-        for region in regions { #expect(shown.contains(region), "not in README.md:\n\(region)") }
+        for region in regions { #expect(shown.contains(region), "not in \(document):\n\(region)") }
+    }
+
+    @Test func everyGuideIsLinkedAndItsLinksLeadSomewhere() throws {
+        let readme = try lines(of: "README.md").joined(separator: "\n")
+        let overview = try lines(of: "\(Self.guides)/PostgresUpsert.md").joined(separator: "\n")
+        for name in try names(in: Self.guides, endingWith: ".md") {
+            #expect(readme.contains("](\(Self.guides)/\(name).md)"), "\(name) is not in README.md")
+            if name != "PostgresUpsert" { #expect(overview.contains("](\(name).md)"), "\(name) is in no overview") }
+            let text = try lines(of: "\(Self.guides)/\(name).md").joined(separator: "\n")
+            for path in text.matches(of: /\]\((?!https?:)([^)#]+)\)/).map({ "\($0.1)" }) {
+                let target = Self.root.appending(path: "\(Self.guides)/\(path)").path
+                #expect(FileManager.default.fileExists(atPath: target), "\(name): \(path)")
+            }
+            for path in text.matches(of: /`((?:Sources|Tests|IntegrationTests|Benchmarks)\/[\w.+\/-]+)`/).map({
+                "\($0.1)"
+            }) {
+                let target = Self.root.appending(path: path).path
+                #expect(FileManager.default.fileExists(atPath: target), "\(name): \(path)")
+            }
+        }
     }
 
     @Test(arguments: ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -5,7 +5,7 @@ public import Postgres
 ///
 /// ```swift
 /// let function = UpsertFunction("bump_page", PageStats.bump)
-/// print(function.sql)                                // CREATE FUNCTION "public"."bump_page_5d0c..."(text, bigint) ...
+/// print(function.sql)      // CREATE OR REPLACE FUNCTION "public"."bump_page_5d0c..."("page_stats"."path"%TYPE, int8) ...
 /// let bump = try await db.install(function)          // an upsert that calls it
 /// try await db.upsert(bump(page))
 /// try await db.upsert(bump.rows(pages))

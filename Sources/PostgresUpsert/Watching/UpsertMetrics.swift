@@ -10,7 +10,7 @@ import Synchronization
 /// let alerts = thresholds.alerts(metrics.nextWindow(), pool: client.statistics)      // every minute
 /// ```
 /// A statement counts as an upsert if its text is an INSERT with ON CONFLICT, whoever wrote it. Pipelines and COPY have no text of one
-/// statement, and count as others.
+/// statement, and a call of an `UpsertFunction` is a SELECT: they count as others.
 public final class UpsertMetrics: PostgresObserver {
     /// Operations of one kind.
     public struct Series: Sendable, Hashable {

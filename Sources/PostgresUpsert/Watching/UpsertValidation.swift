@@ -80,7 +80,7 @@ extension PostgresExecutor {
 
     /// How many rows and how many distinct keys a table holds: after a migration they are the same, and as many as expected.
     ///
-    /// SQL: `SELECT count(*), count(DISTINCT "stats_type") FROM "stats"`, which reads all of it.
+    /// SQL: `SELECT count(*), count(DISTINCT ROW("stats_type")) FROM "stats"`, which reads all of it.
     ///
     /// - Parameters:
     ///   - key: the columns of the key; without any, those declared as primary key.

@@ -9,7 +9,7 @@ import Synchronization
 /// try await writer.upsert(PageStats(path: "/", hits: 1))     // in each of a thousand tasks
 /// ```
 /// A row joins the flight that is forming. The flight leaves when the one before it has returned, as one statement, sorted by key:
-/// there is no timer, and a writer that is alone waits for nobody. So a hot key costs one commit a flight, not one a row.
+/// there is no timer, and a writer that is alone waits for nobody. So the rows of a flight cost one commit.
 ///
 /// Each caller gets its own result, when the flight has committed. A row that the server refuses (a check, a type, a trigger) fails
 /// its own caller only: the flight is split until the row is found. Deadlocks and serialization failures are run again.
