@@ -9,8 +9,8 @@ import Synchronization
 /// ...
 /// let alerts = thresholds.alerts(metrics.nextWindow(), pool: client.statistics)      // every minute
 /// ```
-/// A statement counts as an upsert if its text is an INSERT with ON CONFLICT, whoever wrote it. Pipelines and COPY have no text of one
-/// statement, and a call of an `UpsertFunction` is a SELECT: they count as others.
+/// A statement counts as an upsert if its text is an INSERT with ON CONFLICT, whoever wrote it, or a call of an `UpsertFunction`.
+/// Pipelines, also a batch of several statements, and COPY have no text of one statement, and count as others.
 public final class UpsertMetrics: PostgresObserver {
     /// Operations of one kind.
     public struct Series: Sendable, Hashable {
@@ -159,13 +159,24 @@ public final class UpsertMetrics: PostgresObserver {
         return isUpsert
     }
 
-    /// An INSERT, also as the query of a WITH, that has an ON CONFLICT outside of quotes and comments, as far as words tell.
+    /// An INSERT, also as the query of a WITH, that has an ON CONFLICT outside of quotes and comments, as far as words tell; or a call
+    /// of a function that an `UpsertFunction` has made, as far as its name tells.
     static func isUpsert(_ sql: String) -> Bool {
         let words = sql.split { $0.isWhitespace || $0 == "(" || $0 == ")" || $0 == ";" }
-        guard let first = words.first?.uppercased(), first == "INSERT" || first == "WITH" else { return false }
+        guard let first = words.first?.uppercased() else { return false }
+        if first == "SELECT" { return words.contains { isFunctionName($0) } }
+        guard first == "INSERT" || first == "WITH" else { return false }
         let isConflict = zip(words, words.dropFirst()).contains { left, right in
             left.uppercased() == "ON" && right.uppercased() == "CONFLICT"
         }
         return isConflict && words.contains { $0.uppercased() == "INSERT" }
+    }
+
+    /// `"public"."bump_page_5d0c8a9b1f2e3d4c"`
+    private static func isFunctionName(_ word: Substring) -> Bool {
+        guard word.utf8.last == UInt8(ascii: "\""), word.contains("\".\"") else { return false }
+        let end = word.utf8.dropLast().suffix(17)
+        return end.count == 17 && end.first == UInt8(ascii: "_")
+            && end.dropFirst().allSatisfy { (48...57).contains($0) || (97...102).contains($0) }
     }
 }

@@ -23,6 +23,9 @@ import Testing
         ("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING", true),
         ("\n insert into t values (1) on\n conflict (a) do nothing", true),
         ("WITH x AS (INSERT INTO t VALUES (1) ON CONFLICT (a) DO NOTHING RETURNING a) SELECT * FROM x", true),
+        (#"SELECT FROM "public"."bump_5d0c8a9b1f2e3d4c"($1, $2)"#, true),
+        (#"SELECT * FROM "a"."b_rows_5d0c8a9b1f2e3d4c"($1) AS upsert_result("n")"#, true),
+        (#"SELECT * FROM "a"."b_5d0c8a9b1f2e3d4"($1)"#, false), (#"SELECT "a_5d0c8a9b1f2e3d4c" FROM t"#, false),
         ("INSERT INTO t VALUES (1)", false), ("SELECT 1", false), ("UPDATE t SET a = 'on conflict'", false),
         ("WITH on_conflict AS (SELECT 1) SELECT 1 FROM a JOIN b ON conflict", false), ("", false),
     ])
