@@ -89,7 +89,7 @@ struct UpsertProofTests {
         try await expectExact(db)
     }
 
-    @Test(arguments: [PostgresPipeline.Sync.isolated, .savepoints])
+    @Test(arguments: [PostgresPipeline.Sync.isolated, .savepoints, .atomic])
     func inPipelines(_ sync: PostgresPipeline.Sync) async throws {
         let db = try await table()
         defer { db.close() }
@@ -97,20 +97,6 @@ struct UpsertProofTests {
             for first in stride(from: 0, to: Self.upserts, by: 50) {
                 var pipeline = PostgresPipeline(sync)
                 // Within a transaction keys are locked until its end: all in one order.
-                let numbers = (first..<first + 50).sorted { key($0) < key($1) }
-                for number in numbers { pipeline.add(Tally.bump(Tally(key: key(number), hits: 1)).query) }
-                try await db.run(pipeline).check()
-            }
-        }
-        try await expectExact(db)
-    }
-
-    @Test func inOnePipelineThatIsATransaction() async throws {
-        let db = try await table()
-        defer { db.close() }
-        try await together { task, db in
-            for first in stride(from: 0, to: Self.upserts, by: 50) {
-                var pipeline = PostgresPipeline(.atomic)
                 let numbers = (first..<first + 50).sorted { key($0) < key($1) }
                 for number in numbers { pipeline.add(Tally.bump(Tally(key: key(number), hits: 1)).query) }
                 try await db.run(pipeline).check()
