@@ -14,6 +14,12 @@ extension Upsert {
     ) -> Upsert<Row, Result> {
         var shape = definition.shape
         change(&shape)
+        if !definition.calls.isEmpty {
+            shape.fail(
+                .upsert(
+                    "table \"\(definition.layout.name)\": an upsert that calls a function is what that does",
+                    hint: "put modifiers on the upsert that the UpsertFunction is made of"))
+        }
         return Upsert<Row, Result>(
             rows: rows,
             definition: UpsertDefinition(layout: definition.layout, shape: shape, batching: definition.batching),

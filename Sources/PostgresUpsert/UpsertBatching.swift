@@ -81,7 +81,7 @@ extension Upsert {
     private func with(_ change: (inout UpsertBatching<Row>) -> Void) -> Self {
         var batching = definition.batching
         change(&batching)
-        let changed = UpsertDefinition(layout: definition.layout, shape: definition.shape, batching: batching)
+        let changed = UpsertDefinition(definition, batching: batching)
         return Self(rows: rows, definition: changed, output: output)
     }
 

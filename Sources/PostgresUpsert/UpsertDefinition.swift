@@ -9,6 +9,8 @@ final class UpsertDefinition<Row>: Sendable {
     let layout: TableLayout<Row>
     let shape: UpsertShape
     let batching: UpsertBatching<Row>
+    /// The statements that were given, if this is the call of a function.
+    let calls: [UpsertPlan<Row>]
     @usableFromInline let one = LazyReference<UpsertPlan<Row>>()
     private let many = LazyReference<UpsertPlan<Row>>()
     private let others = Mutex<[UpsertForm: UpsertPlan<Row>]>([:])
@@ -17,12 +19,25 @@ final class UpsertDefinition<Row>: Sendable {
         self.layout = layout
         self.shape = shape
         self.batching = batching
+        calls = []
     }
 
-    /// With statements that are given already, instead of those that the shape makes.
-    convenience init(_ definition: UpsertDefinition<Row>, plans: [UpsertPlan<Row>]) {
-        self.init(layout: definition.layout, shape: definition.shape, batching: definition.batching)
-        for plan in plans {
+    /// With statements that are given already, instead of those that the shape makes: calls of a function.
+    convenience init(_ definition: UpsertDefinition<Row>, calls: [UpsertPlan<Row>]) {
+        self.init(definition, batching: definition.batching, calls: calls)
+    }
+
+    /// The same statements, with rows treated otherwise.
+    convenience init(_ definition: UpsertDefinition<Row>, batching: UpsertBatching<Row>) {
+        self.init(definition, batching: batching, calls: definition.calls)
+    }
+
+    private init(_ definition: UpsertDefinition<Row>, batching: UpsertBatching<Row>, calls: [UpsertPlan<Row>]) {
+        layout = definition.layout
+        shape = definition.shape
+        self.batching = batching
+        self.calls = calls
+        for plan in calls {
             switch plan.form {
             case UpsertForm(source: .row): _ = one.storeIfNil(plan)
             case UpsertForm(source: .arrays): _ = many.storeIfNil(plan)

@@ -101,7 +101,11 @@ extension UpsertExpression {
 extension UpsertExpression where Value == Bool {
     public static func && (left: Self, right: Self) -> Self { Self(.infix(left.fragment, "AND", right.fragment)) }
     public static func || (left: Self, right: Self) -> Self { Self(.infix(left.fragment, "OR", right.fragment)) }
-    public static prefix func ! (operand: Self) -> Self { Self(.call("NOT ", [operand.fragment])) }
+    public static prefix func ! (operand: Self) -> Self {
+        var negation = UpsertFragment.call("NOT ", [operand.fragment])
+        negation.isCompound = true
+        return Self(negation)
+    }
 }
 
 /// The two rows of a conflict, as `set` and `where` see them.

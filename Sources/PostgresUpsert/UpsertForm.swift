@@ -15,6 +15,9 @@ struct UpsertForm: Hashable, Sendable {
     var source: Source
     /// How outcomes are told; `lock` where none are asked for.
     var evidence = OutcomeEvidence.lock
+    /// Texts of the upsert stand in the statement, where they get a type by their place, and are not parameters: for a function, whose
+    /// parameters have types of their own.
+    var holdsTexts = false
     /// The columns that are left out; the bit of each is its place in `TableLayout.fieldColumns`.
     var absent: UInt64 = 0
 }

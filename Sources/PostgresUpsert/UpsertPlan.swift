@@ -67,7 +67,7 @@ final class UpsertPlan<Row>: Sendable {
     init(_ plan: UpsertPlan<Row>, calling sql: String) {
         layout = plan.layout
         shape = plan.shape
-        form = plan.form
+        form = UpsertForm(source: plan.form.source, evidence: plan.form.evidence)
         text = TextCache.shared.text(sql)
         failure = plan.failure
         isPlain = plan.isPlain

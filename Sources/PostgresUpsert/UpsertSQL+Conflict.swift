@@ -135,6 +135,8 @@ extension UpsertSQL {
         for piece in fragment.pieces {
             switch piece {
             case .text(let text): sql += text
+            case .parameter(let parameter) where form.holdsTexts && parameter.type.oid == 0:
+                sql += parameter.bytes.map { literal(String(decoding: $0, as: UTF8.self)) } ?? "NULL"
             case .parameter(let parameter):
                 constants.append(parameter)
                 sql += "$\(rowParameters + constants.count)"

@@ -59,6 +59,14 @@ import Testing
         #expect(version.call.text.sql.hasSuffix("($1, $2, $3)"))
     }
 
+    @Test func textsStandInTheBody() throws {
+        let upsert = PageStats.upsert.where { $0.existing.path != .value("it's") && $0.existing.hits > 3 }
+        let version = try UpsertFunction("f", upsert).versions()[0]
+        #expect(version.definition.contains(#"IS DISTINCT FROM 'it''s'"#))
+        #expect(version.definition.contains(#"("page_stats"."path"%TYPE, int8, int8) RETURNS"#))
+        #expect(version.call.text.sql.hasSuffix("($1, $2, $3)"))
+    }
+
     @Test func theBodyCannotEndItsQuotes() throws {
         let upsert = PageStats.upsert.set(\.path.self) { _ in .sql("'$upsert$'") }
         #expect(UpsertFunction("f", upsert).error != nil)

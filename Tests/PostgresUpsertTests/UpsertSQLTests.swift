@@ -112,6 +112,13 @@ import Testing
             "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \(Self.touch)")
     }
 
+    @Test func u15ANegationIsOneOperand() {
+        let upsert = PageStats.upsert.where { (!($0.existing.hits > $0.excluded.hits)).isNull }
+        #expect(
+            upsert.sql.hasSuffix(
+                #"WHERE (NOT ("page_stats"."hits" > EXCLUDED."hits")) IS NULL"#))
+    }
+
     @Test func u15ConditionsOnBothRows() {
         expect(
             PageStats.upsert.where { $0.existing.hits <= 9 }.where { $0.existing.fetchedAt.isNull },

@@ -49,4 +49,18 @@ import Testing
             #expect(error.outcome == .rejected)
         }
     }
+
+    @Test func aKeyThatMayBeNullIsFoundByNull() throws {
+        struct Note: PostgresTable {
+            var owner: String?
+            var version: Int
+
+            static let table = Table<Self>("notes", init: Self.init(owner:version:)) {
+                Column("owner", \.owner, .primaryKey)
+                Column("version", \.version)
+            }
+        }
+        let query = try Note.upsert.version(\.version).current(of: Note(owner: nil, version: 1))
+        #expect(query.query.sql.hasSuffix(#"WHERE ("owner" = $1 OR ("owner" IS NULL AND $1 IS NULL))"#))
+    }
 }

@@ -24,6 +24,16 @@ private struct Entry: PostgresTable, Equatable {
     static func sample(_ key: String, _ n: Int = 1) -> Entry { Entry(key: key, mood: "fine", data: "{}", n: n) }
 }
 
+private struct OtherEntry: PostgresTable {
+    var key: String
+    var n: Int
+
+    static let table = Table<Self>("function_others") {
+        Column("key", \.key, .primaryKey)
+        Column("n", \.n)
+    }
+}
+
 @Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct UpsertFunctionTests {
     private func table() async throws -> PostgresConnection {
@@ -158,6 +168,55 @@ struct UpsertFunctionTests {
         #expect(left.count == 5)
         let none = try await db.dropStaleVersions(of: function)
         #expect(none.isEmpty)
+    }
+
+    @Test func textsOfTheUpsertHaveTheTypesOfTheirPlaces() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let sadden = Entry.upsert.set(\.mood, to: "sad").set(\.data, to: #"{"it's": "a \\ b"}"#).set(\.n, to: 9)
+        let call = try await db.install(UpsertFunction("sadden", in: "functions", sadden))
+        for upsert in [sadden, call] {
+            try await db.upsert(upsert(.sample("a")))
+            try await db.upsert(upsert(.sample("a")))
+            let (mood, data, n) = try await db.query(
+                #"SELECT mood::text, data->>'it''s', n FROM function_entries"#, as: (String, String, Int).self
+            ).one()
+            #expect(mood == "sad")
+            #expect(data == #"a \ b"#)
+            #expect(n == 9)
+            try await db.execute("TRUNCATE function_entries")
+        }
+    }
+
+    @Test func whatIsNotSQLCanBeChangedBehindIt() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let bump = try await db.install(UpsertFunction("bump", in: "functions", Entry.bump))
+        let chunked = bump.chunks(rows: 2).retry(.never).duplicates(.keepLast)
+        let rows = (0..<5).map { Entry.sample("k\($0 % 4)", $0) }
+        try await db.upsert(chunked.rows(rows))
+        #expect(chunked.rows(rows).sql.hasPrefix("SELECT FROM \"functions\".\"bump_rows_"))
+        let writer = UpsertWriter(db, bump)
+        try await db.execute("DROP SCHEMA functions CASCADE")
+        // The writer calls the function, which is not there any more.
+        let error = await failure { try await writer.upsert(.sample("a")) }
+        #expect(error?.code == .undefinedFunction)
+        // What it does cannot be changed any more.
+        let refused = await failure { try await db.upsert(bump.ifChanged()(.sample("a"))) }
+        #expect(refused?.outcome == .notSent)
+        #expect(refused?.message.contains("calls a function") == true)
+    }
+
+    @Test func functionsOfOtherTablesAndNamesAreNotStale() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.install(UpsertFunction("bump_rows", in: "functions", Entry.upsert))
+        try await db.execute("DROP TABLE IF EXISTS function_others")
+        try await db.execute("CREATE TABLE function_others (key text PRIMARY KEY, n int8)")
+        let other = try await db.install(UpsertFunction("bump", in: "functions", OtherEntry.upsert))
+        let dropped = try await db.dropStaleVersions(of: UpsertFunction("bump", in: "functions", Entry.bump))
+        #expect(dropped.isEmpty)
+        try await db.upsert(other(OtherEntry(key: "a", n: 1)))
     }
 
     @Test func itsSQLCanBeInstalledByHand() async throws {

@@ -71,6 +71,9 @@ struct UpsertWriterIntegrationTests {
         let statistics = writer.statistics
         #expect(statistics.postponedRows == 0)
         #expect(statistics.rowsPerFlight.sum == 1600)
+        // More rows than there are keys.
+        #expect(statistics.rowsPerFlight.maximum > 5)
+        #expect(statistics.flights < 1600)
         await db.shutdown()
     }
 

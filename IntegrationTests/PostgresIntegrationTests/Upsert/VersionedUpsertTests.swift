@@ -104,6 +104,24 @@ struct VersionedUpsertTests {
         #expect(resolved == 3)
     }
 
+    @Test func theRowThatIsThereIsTheOneOfThePartialIndex() async throws {
+        let db = try await connect()
+        defer { db.close() }
+        try await db.execute("DROP TABLE IF EXISTS versioned_documents")
+        try await db.execute(
+            "CREATE TABLE versioned_documents (id int8, body text NOT NULL, version int4 NOT NULL)")
+        try await db.execute("CREATE UNIQUE INDEX ON versioned_documents (id) WHERE body <> 'closed'")
+        try await db.execute("INSERT INTO versioned_documents VALUES (1, 'closed', 90), (1, 'open', 4)")
+        let save = Document.upsert.onConflict(\.id, where: "body <> 'closed'").version(\.version)
+        let error = await failure { try await db.upsert(save(Document(id: 1, body: "mine", version: 3))) }
+        let current = (error?.underlying as? UpsertStaleVersion<Document>)?.current
+        #expect(current == Document(id: 1, body: "open", version: 4))
+        let stored = try await db.upsert(save(Document(id: 1, body: "mine", version: 3)), retry: .upTo(2)) {
+            current, mine in Document(id: 1, body: current.body + mine.body, version: 0)
+        }
+        #expect(stored == 5)
+    }
+
     @Test func anUpsertWithoutARowIsRefused() async throws {
         let db = try await table()
         defer { db.close() }

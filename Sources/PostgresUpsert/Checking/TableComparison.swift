@@ -182,24 +182,27 @@ struct TableComparison<Row> {
     /// Whether an index is over exactly these columns, in any order. The server quotes a name only where that is needed.
     private func covers(_ index: UpsertUniqueIndex, _ names: [String]) -> Bool {
         guard index.keys.count == names.count else { return false }
-        return names.allSatisfy { name in index.keys.contains { $0 == name || $0 == quoted(name) } }
+        return names.allSatisfy { name in
+            index.keys.contains { key in [name, quoted(name)].contains { $0.utf8.elementsEqual(key.utf8) } }
+        }
     }
 
     /// Why an index cannot be the conflict target.
     private func unfit(_ index: UpsertUniqueIndex, _ shape: UpsertShape) -> UpsertTableDifference? {
         if !index.isValid {
             return noIndex(
-                "has the unique index \(index), which is not valid", ddl: "REINDEX INDEX \(quoted(index.name))")
+                "has the unique index \(index), which is not valid", ddl: "REINDEX TABLE \(layout.quotedName)")
         }
         if index.isExclusion, shape.action != .nothing {
             return noIndex(
                 "has the exclusion constraint \(index), by which rows cannot be updated: use doNothing()", ddl: nil)
         }
         if index.isDeferrable, let constraint = index.constraint {
+            let kind = index.isPrimaryKey ? "PRIMARY KEY" : "UNIQUE"
             return noIndex(
                 "has the deferrable constraint \(quoted(constraint)), by which rows cannot conflict",
                 ddl:
-                    "\(alterTable) DROP CONSTRAINT \(quoted(constraint)), ADD CONSTRAINT \(quoted(constraint)) UNIQUE ("
+                    "\(alterTable) DROP CONSTRAINT \(quoted(constraint)), ADD CONSTRAINT \(quoted(constraint)) \(kind) ("
                     + index.keys.joined(separator: ", ") + ")")
         }
         return nil

@@ -1,13 +1,17 @@
 public import Postgres
 
-/// What a function's comment begins with, so that no other is ever dropped.
-private let mark = "postgres-swift upsert"
+extension UpsertFunction {
+    /// By what its versions are known, so that no other function is ever dropped.
+    fileprivate var comment: String { "postgres-swift upsert \(quoted(name)) of table \(Row.table.layout.quotedName)" }
+}
 
 extension PostgresExecutor {
     /// Makes the functions of an upsert, unless they are there: in one transaction, whoever does the same at the same time.
     ///
     /// SQL: a query on `pg_proc`; if one is missing `CREATE OR REPLACE FUNCTION ...` and `COMMENT ON FUNCTION ...`. Where they are there
     /// no right to create functions is needed.
+    ///
+    /// Functions keep the types that columns had when they were made: after an ALTER COLUMN ... TYPE drop and install them.
     ///
     /// - Returns: an upsert that calls them: `SELECT * FROM "public"."bump_page_..."($1, $2)`. It runs wherever an upsert does. Rows
     ///   that cannot travel as arrays are sent by the plain statement.
@@ -21,12 +25,11 @@ extension PostgresExecutor {
         guard !missing.isEmpty else { return try function.call() }
         var pipeline = PostgresPipeline(.atomic)
         // Two that replace the same function at the same time disturb each other.
-        pipeline.add("SELECT pg_advisory_xact_lock(\(Int64(bitPattern: stableHash(mark + function.name))))")
+        pipeline.add("SELECT pg_advisory_xact_lock(\(Int64(bitPattern: stableHash(function.comment))))")
         for version in missing {
-            let comment = "\(mark) of table \(Row.table.layout.quotedName)"
             pipeline.add("\(unsafeSQL: version.definition)")
             pipeline.add(
-                "COMMENT ON FUNCTION \(unsafeSQL: version.quotedName) IS \(unsafeSQL: literal(comment))")
+                "COMMENT ON FUNCTION \(unsafeSQL: version.quotedName) IS \(unsafeSQL: literal(function.comment))")
         }
         try await run(pipeline).check()
         return try function.call()
@@ -54,7 +57,7 @@ extension PostgresExecutor {
     /// Drops the functions of other versions of an upsert. Do it when no program calls them any more: whoever does gets
     /// `undefinedFunction`.
     ///
-    /// SQL: `DROP FUNCTION ...`, for functions of the same name with another hash, whose comment is that of `install`.
+    /// SQL: `DROP FUNCTION ...`, for functions of the same name and table with another hash, whose comment is that of `install`.
     ///
     /// - Returns: their names and parameters.
     @discardableResult
@@ -70,7 +73,7 @@ extension PostgresExecutor {
             AND starts_with(p.proname, \(function.name) || '_') \
             AND substr(p.proname, length(\(function.name)) + 2) ~ '^(rows_)?[0-9a-f]{16}$' \
             AND p.proname <> ALL(\(current)::text[]) \
-            AND starts_with(obj_description(p.oid, 'pg_proc'), \(mark)) ORDER BY 1
+            AND obj_description(p.oid, 'pg_proc') = \(function.comment) ORDER BY 1
             """, as: String.self
         ).all()
         guard !stale.isEmpty else { return [] }

@@ -70,18 +70,23 @@ public struct UpsertFunction<Row: PostgresTable, Output>: Sendable {
                 message: "table \"\(definition.layout.name)\": updateFirst() cannot be made a function",
                 hint: "leave it out, or call the plain upsert")
         }
-        var versions = [try UpsertFunctionVersion(name, schema, definition.plan(.row))]
+        var versions = [try UpsertFunctionVersion(name, schema, plan(.row))]
         if definition.source() == .arrays {
-            versions.append(try UpsertFunctionVersion(name + "_rows", schema, definition.plan(.arrays)))
+            versions.append(try UpsertFunctionVersion(name + "_rows", schema, plan(.arrays)))
         }
         return versions
+    }
+
+    private func plan(_ source: UpsertForm.Source) -> UpsertPlan<Row> {
+        let definition = upsert.definition
+        return definition.plan(UpsertForm(source: source, evidence: definition.evidence, holdsTexts: true))
     }
 
     /// The upsert that calls the functions.
     func call() throws(PostgresError) -> Upsert<Row, Output> {
         let plans = try versions().map { $0.call }
         return Upsert(
-            rows: upsert.rows, definition: UpsertDefinition(upsert.definition, plans: plans), output: upsert.output)
+            rows: upsert.rows, definition: UpsertDefinition(upsert.definition, calls: plans), output: upsert.output)
     }
 }
 

@@ -84,8 +84,17 @@ extension VersionedUpsert {
                 hint: "name the columns of the constraint or index, for the stored row to be found")
         }
         let columns = key.map { layout.columns[$0] }
-        let conditions = columns.enumerated().map { number, column in
-            "\(quoted(column.name)) = $\(number + 1)" + (column.declaredType.map { "::" + $0 } ?? "")
+        var conditions = columns.enumerated().map { number, column in
+            let parameter = "$\(number + 1)" + (column.declaredType.map { "::" + $0 } ?? "")
+            let isEqual = "\(quoted(column.name)) = \(parameter)"
+            // A NULL conflicts where the index says NULLS NOT DISTINCT. `IS NOT DISTINCT FROM` would not use the index.
+            guard type(of: column.path).valueType is any ExpressibleByNilLiteral.Type else { return isEqual }
+            return "(\(isEqual) OR (\(quoted(column.name)) IS NULL AND \(parameter) IS NULL))"
+        }
+        if case .columns(_, let predicate?) = upsert.definition.shape.target {
+            // Of a partial index; it holds no parameters, which the server could not match.
+            let texts = predicate.pieces.map { piece in if case .text(let text) = piece { text } else { "NULL" } }
+            conditions.append("(\(texts.joined()))")
         }
         let text = TextCache.shared.text(
             "SELECT \(layout.quotedColumns.joined(separator: ", ")) FROM \(layout.quotedName) WHERE "

@@ -35,7 +35,7 @@ extension UpsertWriter {
                     attempt += 1
                     state.withLock { $0.statistics.retries &+= 1 }
                     try? await Task.sleep(for: options.retry.pause(beforeAttempt: attempt))
-                } else if entries.count > 1, error.isAboutARow {
+                } else if entries.count > 1, error.isAboutARow, declarationError() == nil {
                     state.withLock { $0.statistics.splits &+= 1 }
                     let middle = entries.count / 2
                     await fly(Array(entries[..<middle]))
@@ -97,13 +97,23 @@ extension PostgresError {
     /// Whether one row may be to blame, and others be written without it.
     var isAboutARow: Bool {
         switch outcome {
-        // A value that cannot be encoded.
-        case .notSent: code == .invalidArgument
+        case .notSent:
+            // A value that cannot be encoded, which a codec of the user's may report by any code; not what stands in the way of all.
+            ![
+                .cancelled, .timedOut, .connectionClosed, .connectionLost, .cannotConnect, .tls, .authentication,
+                .brokenProtocol,
+                .invalidConfiguration, .unsupported, .transactionEnded,
+            ].contains(code)
         case .rejected:
-            // Cardinality (equal keys), data, integrity, WITH CHECK OPTION, RAISE of a trigger; a policy of row security is 42501.
-            ["21", "22", "23", "44", "P0"].contains(code.rawValue.prefix(2))
+            // A policy of row security is 42501, as a missing privilege is.
+            !Self.classesOfAll.contains(String(code.rawValue.prefix(2)))
                 || (code == .insufficientPrivilege && server?.routine == "ExecWithCheckOptions")
         case .aborted, .succeeded, .unknown: false
         }
     }
+
+    /// Classes of SQLSTATE that are about the statement, the session or the server (manual, "PostgreSQL Error Codes").
+    private static let classesOfAll: Set<String> = [
+        "08", "0A", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0", "XX",
+    ]
 }

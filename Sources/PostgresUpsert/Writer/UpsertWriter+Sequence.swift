@@ -7,7 +7,8 @@ extension UpsertWriter {
     /// Its rows join flights with those of other callers. When it fails, the task is cancelled, or its time is up, the rows that were
     /// read before are still written; when the time is up nobody waits for that.
     ///
-    /// - Parameter onFailure: called for each row that failed, in the order in which they failed; what it throws ends the reading.
+    /// - Parameter onFailure: called for each row that failed, in the order in which they failed, until the sequence fails or it throws
+    ///   itself, which ends the reading.
     ///   Without it the first failure ends the reading, and is thrown.
     /// - Returns: how many rows were read and did not fail.
     @discardableResult

@@ -39,6 +39,8 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     let table: String
     /// Runs rows as one statement; nil when nothing was asked about them.
     let run: @Sendable ([Row]) async throws(PostgresError) -> [Output]?
+    /// What is wrong with the upsert whatever the rows are.
+    let declarationError: @Sendable () -> PostgresError?
     let state = Mutex(State())
 
     /// A writer over a pool: each flight takes a connection.
@@ -60,7 +62,8 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     ) {
         // The flight itself is run again, and counted.
         let upsert = upsert.retry(.never)
-        self.init(table: Row.table.name, options: options) { (rows) async throws(PostgresError) in
+        self.init(table: Row.table.name, options: options, declarationError: { upsert.error }) {
+            (rows) async throws(PostgresError) in
             guard rows.count != 1 else { return Array(try await executor.upsert(upsert(rows[0]))) }
             return Array(try await executor.upsert(upsert.rows(rows)))
         }
@@ -84,7 +87,8 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         counting executor: some PostgresExecutor, _ upsert: Upsert<Row, Never>, _ options: UpsertWriterOptions
     ) where Output == Never {
         let upsert = upsert.retry(.never)
-        self.init(table: Row.table.name, options: options) { (rows) async throws(PostgresError) in
+        self.init(table: Row.table.name, options: options, declarationError: { upsert.error }) {
+            (rows) async throws(PostgresError) in
             if rows.count == 1 {
                 try await executor.upsert(upsert(rows[0]))
             } else {
@@ -97,10 +101,12 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     /// Over anything that runs rows; for tests.
     init(
         table: String, options: UpsertWriterOptions = .init(),
+        declarationError: @escaping @Sendable () -> PostgresError? = { nil },
         run: @escaping @Sendable ([Row]) async throws(PostgresError) -> [Output]?
     ) {
         self.table = table
         self.options = options
+        self.declarationError = declarationError
         self.run = run
     }
 

@@ -28,7 +28,8 @@ public struct UpsertWriterStatistics: Sendable, Hashable {
     public internal(set) var postponedRows = 0
     /// Flights that have left.
     public internal(set) var flights = 0
-    /// Statements sent: more than flights where one was split or run again.
+    /// Statements tried: more than flights where one was split or run again, or where equal keys or a value that cannot be encoded
+    /// were found before anything was sent.
     public internal(set) var statements = 0
     /// How often a flight was split to find a row that the server refuses.
     public internal(set) var splits = 0

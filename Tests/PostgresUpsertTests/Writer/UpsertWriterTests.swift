@@ -192,6 +192,31 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(output == 7)
     }
 
+    @Test(arguments: [
+        (PostgresError.Code.programLimitExceeded, true), (.init("U0001"), true), (.raiseException, true),
+        (.insufficientPrivilege, false), (.undefinedTable, false), (.diskFull, false), (.adminShutdown, false),
+    ])
+    func u44WhichErrorsAreAboutARow(_ code: PostgresError.Code, _ isAboutARow: Bool) {
+        #expect(rejected(code).isAboutARow == isAboutARow)
+        #expect(!PostgresError(code: code, message: "", outcome: .unknown).isAboutARow)
+    }
+
+    @Test func u44AMistakeInTheUpsertIsNotLookedForInItsRows() async throws {
+        let runs = Atomic(0)
+        let mistake = PostgresError(code: .invalidArgument, message: "no key")
+        let writer = UpsertWriter<PageStats, Int>(table: "page_stats", declarationError: { mistake }) {
+            (_) async throws(PostgresError) in
+            runs.add(1, ordering: .relaxed)
+            throw mistake
+        }
+        await withTaskGroup(of: Void.self) { group in
+            for number in 0..<50 { group.addTask { _ = try? await writer.upsert(row("p\(number)")) } }
+        }
+        #expect(writer.statistics.failedRows == 50)
+        #expect(writer.statistics.splits == 0)
+        #expect(runs.load(ordering: .relaxed) == writer.statistics.flights)
+    }
+
     @Test func u44ADeadlockIsRunAgain() async throws {
         let runway = Runway { (_, number) throws(PostgresError) in
             if number == 2 { throw rejected(.deadlockDetected) }
