@@ -19,17 +19,21 @@ let package = Package(
         .target(
             name: "Measurement",
             dependencies: [.product(name: "Histogram", package: "hdrhistogram-swift")]),
+        // What a run tells, as text and as a page with figures.
+        .target(name: "Reporting", dependencies: ["Measurement"]),
         .executableTarget(
             name: "upsert-bench",
             dependencies: [
                 "CLibPQArms",
                 "Measurement",
+                "Reporting",
                 .product(name: "Postgres", package: "postgres-swift"),
                 .product(name: "PostgresUpsert", package: "postgres-swift"),
                 .product(name: "PostgresTesting", package: "postgres-swift"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .testTarget(name: "MeasurementTests", dependencies: ["Measurement"]),
+        .testTarget(name: "ReportingTests", dependencies: ["Measurement", "Reporting"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -68,6 +68,23 @@ struct FaultProxyTests {
         await proxy.stop()
     }
 
+    @Test func aTurnIsCountedWhenTheClientSendsAgainAfterAnAnswer() async throws {
+        let ends = try await Ends()
+        // Two questions before the first answer are one turn; two answers before the next question, too.
+        for turn in 1...3 {
+            for _ in 0..<2 {
+                ends.client.send([1])
+                #expect(await ends.server.read(1) == [1])
+            }
+            #expect(await eventually { ends.proxy.lastConnection?.turns == turn })
+            for _ in 0..<2 {
+                ends.server.send([2])
+                #expect(await ends.client.read(1) == [2])
+            }
+        }
+        await ends.proxy.stop()
+    }
+
     @Test(arguments: Ending.allCases, Direction.allCases)
     func aCutIsBehindExactlyItsByte(_ ending: Ending, _ direction: Direction) async throws {
         for address in Address.allCases {

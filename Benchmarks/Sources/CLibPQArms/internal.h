@@ -27,6 +27,11 @@ struct libpq_arrays {
     int length[2];
 };
 
+/// Sends statement number `index` of a flight, without a Sync.
+typedef bool (*libpq_send)(libpq_arm *arm, const void *context, int32_t index);
+
+/// `count` statements in pipeline mode, with a Sync after each or one for all.
+bool libpq_arm_flight(libpq_arm *arm, int32_t count, bool sync_each, libpq_send send, const void *context);
 /// Notes libpq's message and returns false.
 bool libpq_arm_fail(libpq_arm *arm, const char *what);
 uint64_t libpq_arm_now(void);

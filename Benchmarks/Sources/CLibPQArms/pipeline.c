@@ -2,27 +2,22 @@
 
 #include <poll.h>
 
-static bool send_one(libpq_arm *arm, const libpq_row *row, bool sync) {
-    const char *values[2] = {row->key, row->data};
-    const int lengths[2] = {row->key_length, row->data_length}, formats[2] = {1, 1};
-    if (!PQsendQueryPrepared(arm->connection, "upsert", 2, values, lengths, formats, 1)) return false;
-    if (!sync) return true;
-#ifdef LIBPQ_HAS_SEND_PIPELINE_SYNC
-    return PQsendPipelineSync(arm->connection);
-#else
-    return PQpipelineSync(arm->connection); // flushes: one send for each statement
-#endif
-}
-
 // Sends and reads in turns, so that neither side waits for the other with full buffers.
-static bool exchange(libpq_arm *arm, const libpq_rows *rows, int32_t count, bool sync_each) {
+static bool exchange(libpq_arm *arm, int32_t count, bool sync_each, libpq_send send, const void *context) {
     enum { burst = 256 };
     PGconn *connection = arm->connection;
     int32_t sent = 0, done = 0, syncs = 0;
     const int32_t syncs_owed = sync_each ? count : 1;
     while (done < count || syncs < syncs_owed) {
-        for (int32_t i = 0; i < burst && sent < count; i++, sent++)
-            if (!send_one(arm, &rows->row[sent % rows->count], sync_each)) return libpq_arm_fail(arm, "pipeline");
+        for (int32_t i = 0; i < burst && sent < count; i++, sent++) {
+            if (!send(arm, context, sent)) return libpq_arm_fail(arm, "pipeline");
+#ifdef LIBPQ_HAS_SEND_PIPELINE_SYNC
+            if (sync_each && !PQsendPipelineSync(connection)) return libpq_arm_fail(arm, "sync");
+#else
+            // Flushes: one send for each statement.
+            if (sync_each && !PQpipelineSync(connection)) return libpq_arm_fail(arm, "sync");
+#endif
+        }
         if (!sync_each && sent == count) {
             if (!PQpipelineSync(connection)) return libpq_arm_fail(arm, "sync");
             sent++; // once
@@ -40,9 +35,9 @@ static bool exchange(libpq_arm *arm, const libpq_rows *rows, int32_t count, bool
             nulls = 0;
             ExecStatusType status = PQresultStatus(result);
             PQclear(result);
-            if (status == PGRES_COMMAND_OK) done++;
+            if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK) done++;
             else if (status == PGRES_PIPELINE_SYNC) syncs++;
-            else return libpq_arm_fail(arm, "pipelined upsert");
+            else return libpq_arm_fail(arm, "pipelined statement");
         }
         if (done == count && syncs == syncs_owed) break;
         short events = POLLIN | (unsent > 0 || sent < count ? POLLOUT : 0);
@@ -53,11 +48,23 @@ static bool exchange(libpq_arm *arm, const libpq_rows *rows, int32_t count, bool
     return true;
 }
 
-bool libpq_arm_pipeline(libpq_arm *arm, const libpq_rows *rows, int32_t count, bool sync_each) {
+bool libpq_arm_flight(libpq_arm *arm, int32_t count, bool sync_each, libpq_send send, const void *context) {
     PQsetnonblocking(arm->connection, 1);
     if (!PQenterPipelineMode(arm->connection)) return libpq_arm_fail(arm, "pipeline mode");
-    bool ok = exchange(arm, rows, count, sync_each);
+    bool ok = exchange(arm, count, sync_each, send, context);
     if (ok && !PQexitPipelineMode(arm->connection)) ok = libpq_arm_fail(arm, "leaving pipeline mode");
     PQsetnonblocking(arm->connection, 0);
     return ok;
+}
+
+static bool send_upsert(libpq_arm *arm, const void *context, int32_t index) {
+    const libpq_rows *rows = context;
+    const libpq_row *row = &rows->row[index % rows->count];
+    const char *values[2] = {row->key, row->data};
+    const int lengths[2] = {row->key_length, row->data_length}, formats[2] = {1, 1};
+    return PQsendQueryPrepared(arm->connection, "upsert", 2, values, lengths, formats, 1);
+}
+
+bool libpq_arm_pipeline(libpq_arm *arm, const libpq_rows *rows, int32_t count, bool sync_each) {
+    return libpq_arm_flight(arm, count, sync_each, send_upsert, rows);
 }

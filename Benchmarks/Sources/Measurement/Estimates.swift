@@ -13,25 +13,41 @@ package func coefficientOfVariation(_ values: [Double]) -> Double {
     return mean == 0 ? 0 : (squares / Double(values.count - 1)).squareRoot() / mean
 }
 
-/// How two arms compare: the median of their ratios, round by round, so that what slows the machine down for a while slows
-/// both; with a 95 % interval by bootstrap (the percentiles of the medians of resampled rounds).
-package struct Ratio: Sendable, Equatable {
+/// A median with a 95 % interval by bootstrap: the percentiles of the medians of resampled values.
+package struct Estimate: Sendable, Equatable, Encodable {
     package var median: Double
     package var low: Double
     package var high: Double
 
-    /// Nil without rounds, or when a denominator is zero.
-    package init?(_ numerators: [Double], over denominators: [Double], resamples: Int = 2000) {
-        let ratios = zip(numerators, denominators).map { $0 / $1 }
-        if ratios.isEmpty || !ratios.allSatisfy(\.isFinite) { return nil }
+    /// Nil without values, or when one of them is no number.
+    package init?(_ values: [Double], resamples: Int = 2000) {
+        if values.isEmpty || !values.allSatisfy(\.isFinite) { return nil }
         // Seeded: the same figures always give the same interval.
         var generator = SplitMix64(seed: 1)
         let medians = (0..<resamples).map { _ in
-            Measurement.median(ratios.indices.map { _ in ratios[Int.random(in: ratios.indices, using: &generator)] })
+            Measurement.median(values.indices.map { _ in values[Int.random(in: values.indices, using: &generator)] })
         }.sorted()
-        median = Measurement.median(ratios)
+        median = Measurement.median(values)
         low = medians.isEmpty ? median : medians[Int(Double(medians.count - 1) * 0.025)]
         high = medians.isEmpty ? median : medians[Int((Double(medians.count - 1) * 0.975).rounded(.up))]
+    }
+}
+
+/// How two arms compare: the median of their ratios, round by round, so that what slows the machine down for a while slows
+/// both.
+package typealias Ratio = Estimate
+
+extension Ratio {
+    /// Nil without rounds, or when a denominator is zero.
+    package init?(_ numerators: [Double], over denominators: [Double], resamples: Int = 2000) {
+        self.init(zip(numerators, denominators).map { $0 / $1 }, resamples: resamples)
+    }
+
+    /// "1.52 (1.49-1.55)"
+    package var text: String { text(2) }
+
+    package func text(_ decimals: Int) -> String {
+        "\(median.formatted(decimals)) (\(low.formatted(decimals))-\(high.formatted(decimals)))"
     }
 }
 

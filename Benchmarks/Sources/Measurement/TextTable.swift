@@ -2,8 +2,10 @@ import Foundation
 
 /// Columns of text: the first aligned left, the others right unless told otherwise.
 package struct TextTable: CustomStringConvertible {
-    private let leading: Set<Int>
-    private var rows: [[String]]
+    /// The columns that are aligned left.
+    package let leading: Set<Int>
+    /// The first is the header.
+    package private(set) var rows: [[String]]
 
     package init(_ header: [String], leading: Set<Int> = [0]) {
         self.leading = leading

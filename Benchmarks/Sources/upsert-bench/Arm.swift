@@ -6,14 +6,16 @@ struct Tally: Sendable {
     var operations = 0
     var errors = 0
     var duplicateKeyErrors = 0
+    /// Calls of send, where they can be counted: libpq's.
+    var sendCalls: Int?
     /// Nanoseconds of each operation, or of the whole flight where operations have no time of their own.
     var latencies: [UInt64] = []
     /// The first error that the scenario does not provoke.
     var unexpected: (any Error)?
 
-    mutating func count(_ error: PostgresError) {
+    mutating func count(_ error: any Error) {
         errors += 1
-        if error.sqlState == PostgresError.Code.uniqueViolation.rawValue {
+        if error.isDuplicateKey {
             duplicateKeyErrors += 1
         } else if unexpected == nil {
             unexpected = error
@@ -24,6 +26,7 @@ struct Tally: Sendable {
         total.operations += more.operations
         total.errors += more.errors
         total.duplicateKeyErrors += more.duplicateKeyErrors
+        if let calls = more.sendCalls { total.sendCalls = (total.sendCalls ?? 0) + calls }
         total.latencies += more.latencies
         total.unexpected = total.unexpected ?? more.unexpected
     }
@@ -46,29 +49,50 @@ struct Scenario {
     let arms: [Arm]
     /// How much longer an iteration takes than one of 100 operations: it is done that many times less often.
     var weight = 1
+    /// The curve that its arms are points of, and where.
+    var place: Place?
+    /// What a proxy between client and server has counted of round trips.
+    var proxyTurns: (() -> Int)?
+    /// How many increments are in the table: what operations add to it without failing must be there afterwards.
+    var increments: (() async throws -> Int)?
     /// Before each iteration, untimed.
     let reset: () async throws -> Void
     /// Before each repetition, untimed.
     let tidyUp: () async throws -> Void
+
+    struct Place {
+        let curve: Curve
+        let x: Double
+    }
+}
+
+/// What scenarios that differ in one number only are about.
+enum Curve: String, CaseIterable {
+    case workers, flight, rows, tasksOnFewKeys, tasksOnManyKeys, latency
 }
 
 /// What an arm's repetitions added up to, and what each gave.
 struct Measured {
-    var tally = Tally()
+    var counts = ArmResult.Counts()
+    var unexpected: (any Error)?
     var cost = Cost()
     var latencies = Latencies()
-    var roundTrips: Int?
-    var systemCalls: Int?
     /// One value a repetition.
     var throughputs: [Double] = []
+    var cpuMicroseconds: [Double] = []
     var repetitionLatencies: [Latencies] = []
     /// Of single iterations, the worst.
     var highestErrorRate = 0.0
 
     func result(_ scenario: Scenario, _ arm: Arm) -> ArmResult {
         ArmResult(
-            scenario: scenario.name, arm: arm.name, operations: tally.operations, errors: tally.errors,
-            duplicateKeyErrors: tally.duplicateKeyErrors, cost: cost, latencies: latencies, roundTrips: roundTrips,
-            systemCalls: systemCalls)
+            scenario: scenario.name, arm: arm.name, counts: counts, cost: cost, latencies: latencies,
+            throughputs: throughputs)
+    }
+}
+
+extension Error {
+    var isDuplicateKey: Bool {
+        (self as? PostgresError)?.sqlState == PostgresError.Code.uniqueViolation.rawValue
     }
 }

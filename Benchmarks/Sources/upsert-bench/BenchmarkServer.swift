@@ -29,29 +29,51 @@ struct BenchmarkServer: Sendable {
 
     let version: String
     let isPrivate: Bool
+    /// As the server has them.
+    let settings: [Setting]
     private let url: String
     /// Nil when the URL is the user's: there is one way to reach it.
     private let tcpURL: String?
-    private let schema: String
+    let schema: String
+    /// What a proxy before the private server has to reach.
+    private let tcpPort: Int?
 
     var hasTCP: Bool { tcpURL != nil }
 
+    struct Setting: Sendable {
+        let name: String
+        let value: String
+    }
+
+    /// What decides how fast upserts are.
+    private static let settingNames = [
+        "fsync", "synchronous_commit", "full_page_writes", "wal_level", "wal_sync_method", "shared_buffers",
+        "max_wal_size",
+        "checkpoint_timeout", "autovacuum", "default_transaction_isolation", "max_connections", "jit", "ssl",
+    ]
+
     /// Makes the schema, and removes it afterwards, with the server if that is private.
     static func with(_ options: ServerOptions, _ body: (BenchmarkServer) async throws -> Void) async throws {
-        if let url = options.url { return try await with(url: url, tcpURL: nil, body) }
-        Progress.note("Starting a private PostgreSQL server ...")
-        var serverOptions = PostgresEphemeralServer.Options()
-        serverOptions.isDurable = options.durable
-        // For the comparison of one connection with 200.
-        serverOptions.maxConnections = 250
-        try await PostgresEphemeralServer.withServer(serverOptions) { server in
+        if let url = options.url { return try await with(url: url, tcpURL: nil, tcpPort: nil, body) }
+        try await withPrivate(isDurable: options.durable, body)
+    }
+
+    /// - Parameter isDurable: whether it waits for its disk at each commit.
+    static func withPrivate(isDurable: Bool, _ body: (BenchmarkServer) async throws -> Void) async throws {
+        Progress.note("Starting a private PostgreSQL server \(isDurable ? "that waits for its disk " : "")...")
+        var options = PostgresEphemeralServer.Options()
+        options.isDurable = isDurable
+        // For 50 workers of each kind, and the comparison of one connection with 200.
+        options.maxConnections = 300
+        try await PostgresEphemeralServer.withServer(options) { server in
             try await with(
-                url: server.connectionURL(over: .unixSocket), tcpURL: server.connectionURL(over: .tcp), body)
+                url: server.connectionURL(over: .unixSocket), tcpURL: server.connectionURL(over: .tcp),
+                tcpPort: server.port, body)
         }
     }
 
     private static func with(
-        url: String, tcpURL: String?, _ body: (BenchmarkServer) async throws -> Void
+        url: String, tcpURL: String?, tcpPort: Int?, _ body: (BenchmarkServer) async throws -> Void
     ) async throws {
         let schema = "upsert_bench_\(getpid())"
         let setup = try await PostgresConnection.connect(url)
@@ -59,10 +81,16 @@ struct BenchmarkServer: Sendable {
         do {
             try await setup.execute("SET search_path TO \(identifier: schema)")
             try await setup.execute(StatsRow.createTable)
+            try await setup.execute(Counter.createTable)
+            var settings: [Setting] = []
+            for name in settingNames {
+                let value = try await setup.query("SELECT current_setting(\(name), true)", as: String?.self).one()
+                if let value { settings.append(Setting(name: name, value: value)) }
+            }
             try await body(
                 BenchmarkServer(
-                    version: setup.parameter("server_version") ?? "?", isPrivate: tcpURL != nil, url: url,
-                    tcpURL: tcpURL, schema: schema))
+                    version: setup.parameter("server_version") ?? "?", isPrivate: tcpURL != nil, settings: settings,
+                    url: url, tcpURL: tcpURL, schema: schema, tcpPort: tcpPort))
         } catch {
             _ = try? await setup.execute("DROP SCHEMA \(identifier: schema) CASCADE")
             throw error
@@ -77,8 +105,33 @@ struct BenchmarkServer: Sendable {
         return db
     }
 
-    /// For a pool. (Its connections do not look into the schema of this run.)
-    func configuration() throws(PostgresError) -> PostgresConfiguration { try PostgresConfiguration(url: url) }
+    /// For a pool.
+    func configuration() throws(PostgresError) -> PostgresConfiguration {
+        var configuration = try PostgresConfiguration(url: url)
+        configuration.parameters["search_path"] = schema
+        return configuration
+    }
+
+    func pool(of connections: Int) throws(PostgresError) -> PostgresClient {
+        var options = PostgresClient.Options()
+        options.maximumConnections = connections
+        return PostgresClient(try configuration(), pool: options)
+    }
+
+    /// The same server behind a proxy over TCP that keeps every byte for half of the time, each way. Nil for a server of the user's.
+    func delayed(by roundTrip: Duration) throws -> (server: BenchmarkServer, proxy: PostgresFaultProxy)? {
+        guard let tcpPort else { return nil }
+        let proxy = try PostgresFaultProxy(to: .tcp(port: tcpPort))
+        var faults = PostgresFaultProxy.Faults()
+        faults.toServer.delay = roundTrip / 2
+        faults.toClient.delay = roundTrip / 2
+        proxy.faults = faults
+        let url = proxy.connectionURL(parameters: ["sslmode": "disable"])
+        let server = BenchmarkServer(
+            version: version, isPrivate: isPrivate, settings: settings, url: url, tcpURL: url, schema: schema,
+            tcpPort: tcpPort)
+        return (server, proxy)
+    }
 
     func connectLibPQ(over address: Address = .usual) throws(LibPQ.Failure) -> LibPQ {
         try LibPQ(url(address), schema: schema)

@@ -1,8 +1,9 @@
 import Measurement
+import Reporting
 
 /// The success criteria: a verdict line each.
 struct Criteria {
-    private var lines: [String] = []
+    private(set) var verdicts: [Verdict] = []
 
     init(_ report: RunReport) {
         for name in ["concurrent", "concurrent, 2 workers"] {
@@ -38,6 +39,23 @@ struct Criteria {
                 comparison.mean.high < 0.95,
                 "\(name): mean latency gain over 5 %: \(change(comparison.mean))")
         }
+        let races = report.scenarios.filter { $0.section == .race }
+        if !races.isEmpty {
+            func lost(_ arm: String) -> Int { races.reduce(0) { $0 + ($1[arm: arm]?.result.lostUpdates ?? 0) } }
+            add(
+                lost("atomic") == 0,
+                "increments by many workers: none lost by the atomic upsert: \(lost("atomic")) lost; naive \(lost("naive")),"
+                    + " in a transaction \(lost("naive in a transaction")), with retry \(lost("naive with retry"))")
+        }
+        let counted = report.scenarios.filter { $0.section == .distant }.flatMap(\.arms).map(\.result)
+            .filter { ["naive", "naive in a transaction", "atomic"].contains($0.arm) }
+        if !counted.isEmpty {
+            let equal = counted.count { $0.roundTripsPerOperation == $0.proxyRoundTripsPerOperation }
+            add(
+                equal == counted.count,
+                "round trips counted on the connection are those that the proxy counted: in \(equal) of \(counted.count) arms"
+            )
+        }
         for name in ["sequential", "concurrent"] {
             guard let atomic = report[name]?[arm: "atomic"]?.measured else { continue }
             let variation = coefficientOfVariation(atomic.throughputs)
@@ -47,11 +65,7 @@ struct Criteria {
         }
     }
 
-    var text: String { lines.joined(separator: "\n") }
-
-    private mutating func add(_ isMet: Bool, _ text: String) {
-        lines.append((isMet ? "met      " : "NOT MET  ") + text)
-    }
+    private mutating func add(_ isMet: Bool, _ text: String) { verdicts.append(Verdict(isMet, text)) }
 
     // A gain counts when the whole interval is beyond the mark.
     private func change(_ ratio: Ratio) -> String {

@@ -16,20 +16,36 @@ final class LibPQ {
     }
 
     /// What pipeline mode costs in calls of send, which depends on the version.
-    static var queuesSync: Bool { libpq_arm_queues_sync() }
+    static var sending: String {
+        libpq_arm_queues_sync()
+            ? "queues a pipeline's Syncs (PQsendPipelineSync)"
+            : "sends once for each statement of a pipeline with a Sync each (PQpipelineSync; libpq 17 need not)"
+    }
 
-    /// - Parameter schema: where the table is; nil leaves it to the server's search_path.
-    init(_ url: String, schema: String?) throws(Failure) {
+    /// Calls of send by the calling thread so far, which is the one that libpq sends on.
+    static var sendCalls: Int { Int(libpq_arm_send_calls()) }
+
+    /// Without any statement prepared.
+    init(bare url: String) throws(Failure) {
         guard let arm = libpq_arm_connect(url) else { throw Failure(description: "libpq: out of memory") }
         self.arm = arm
         try check(libpq_arm_error(arm) == nil)
+    }
+
+    /// - Parameter schema: where the table is; nil leaves it to the server's search_path.
+    convenience init(_ url: String, schema: String?) throws(Failure) {
+        try self.init(bare: url)
         if let schema { try execute("SET search_path TO \"\(schema)\"") }
         let statements = [
             "select": SQLText.select, "upsert": SQLText.upsert, "exists": SQLText.exists, "update": SQLText.update,
-            "insert": SQLText.insert, "bulk": SQLText.bulkUpsert, "rows": SQLText.fiveColumns,
+            "insert": SQLText.insert, "bulk": SQLText.bulkUpsert,
         ]
         for (name, sql) in statements { try check(libpq_arm_prepare(arm, name, sql)) }
+        try prepareRows()
     }
+
+    /// For `readRows`.
+    func prepareRows() throws(Failure) { try check(libpq_arm_prepare(arm, "rows", SQLText.fiveColumns)) }
 
     deinit { libpq_arm_close(arm) }
 

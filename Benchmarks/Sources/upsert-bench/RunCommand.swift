@@ -2,63 +2,79 @@ import ArgumentParser
 import Foundation
 import Measurement
 import Postgres
+import Reporting
 
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
         abstract: "The main job: atomic upsert against SELECT-then-INSERT-or-UPDATE, with libpq beside. (default)",
-        discussion: "Takes about half a minute with --quick, and about two without.")
+        discussion: "Takes less than a minute with --quick, and less than a quarter of an hour without.")
 
     @OptionGroup var server: ServerOptions
 
-    @Flag(help: "Ten repetitions instead of thirty.")
+    @Flag(help: "Fewer points of each curve, fewer repetitions.")
     var quick = false
 
     @Flag(help: "As little as possible, to see that everything works.")
     var smoke = false
 
     @Option(
-        help: ArgumentHelp("Write the results to this file, an object for each scenario and arm.", valueName: "file"))
+        help: ArgumentHelp(
+            "Write environment, verdicts, and an object for each scenario and arm to this file.", valueName: "file"))
     var json: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Write the latencies of each scenario and arm to this folder, as HdrHistogram's percentile files.",
+            valueName: "folder"))
+    var hgrm: String?
+
+    @Option(help: ArgumentHelp("Write a page with figures to this file, drawn by gnuplot.", valueName: "file"))
+    var report: String?
 
     func validate() throws {
         if quick, smoke { throw ValidationError("--quick and --smoke exclude each other.") }
+        if report != nil, Gnuplot.path == nil {
+            throw ValidationError("--report needs gnuplot (Debian: gnuplot-nox), which Benchmarks/run installs.")
+        }
     }
 
     func run() throws {
-        let repetitions: Repetitions = smoke ? .smoke : quick ? .quick : .full
-        try runToEnd { [server, json] in
-            try await BenchmarkServer.with(server) { server in
-                let report = try await measure(server, repetitions)
-                Progress.finish()
-                print(report.text)
-                if let json { try report.writeJSON(to: json) }
-                if report.atomicErrors > 0 {
-                    Progress.note("The atomic upsert failed \(report.atomicErrors) times.")
-                    throw ExitCode.failure
-                }
+        let extent: Plan.Extent = smoke ? .smoke : quick ? .quick : .full
+        try runToEnd { [server, json, hgrm, report] in
+            let result = try await Plan(extent).run(on: server)
+            Progress.finish()
+            print(result.text)
+            if let json { try result.json().write(to: URL(filePath: json)) }
+            if let hgrm { try result.writeDistributions(to: hgrm) }
+            if let report { try result.writePage(to: report) }
+            if result.unwantedErrors > 0 || result.unwantedLosses > 0 {
+                Progress.note(
+                    "Arms that must not fail had \(result.unwantedErrors) errors, and lost \(result.unwantedLosses) updates."
+                )
+                throw ExitCode.failure
             }
         }
     }
 }
 
-private func measure(_ server: BenchmarkServer, _ repetitions: Repetitions) async throws -> RunReport {
-    let makers: [(BenchmarkServer) async throws -> Scenario] = [
-        Scenario.sequential,
-        { try await Scenario.concurrent($0, workers: 10) },
-        { try await Scenario.concurrent($0, workers: 2) },
-        Scenario.pipelined,
-        Scenario.batched,
-    ]
-    var results: [ScenarioResult] = []
-    for make in makers {
-        let scenario = try await make(server)
-        results.append(ScenarioResult(scenario, try await repetitions.run(scenario)))
-        Progress.note("\(scenario.name): done")
-        for arm in scenario.arms {
-            for connection in arm.connections { connection.close() }
+extension Plan {
+    /// On a private server that does not wait for its disk, then on one that does; or all on the server that was given.
+    fileprivate func run(on options: ServerOptions) async throws -> RunReport {
+        var environment: [Fact] = []
+        var results: [ScenarioResult] = []
+        let isOneServer = options.url != nil || options.durable
+        try await BenchmarkServer.with(options) { server in
+            environment = Environment.facts(server, repetitions)
+            try await run(steps.filter { !$0.isDurable || isOneServer }, on: server, into: &results)
         }
+        let others = steps.filter { $0.isDurable && !isOneServer }
+        if !others.isEmpty {
+            try await BenchmarkServer.withPrivate(isDurable: true) { server in
+                environment.append(Environment.settings(server, of: "the server of \"durable\""))
+                try await run(others, on: server, into: &results)
+            }
+        }
+        return RunReport(environment: environment, repetitions: repetitions, scenarios: results)
     }
-    return RunReport(
-        serverVersion: server.version, isPrivate: server.isPrivate, repetitions: repetitions, scenarios: results)
 }

@@ -53,21 +53,23 @@ struct SpeedReport {
         add("system calls per sequential SELECT", calls.formatted(3), "at most 3", calls <= 3)
 
         let repetitions = Repetitions(repetitions: 2, iterations: 10, warmUpIterations: 1)
-        let sequential = try await Scenario.sequential(server)
-        let trips = try await repetitions.run(sequential).map { tally in
-            Double(tally.roundTrips ?? 0) / Double(max(tally.tally.operations, 1))
+        func result(_ scenario: Scenario) async throws -> ScenarioResult {
+            ScenarioResult(scenario, try await repetitions.run(scenario))
         }
+        let sequential = try await result(try await Scenario.sequential(server))
+        let atomic = sequential[arm: "atomic"]?.result.roundTripsPerOperation ?? .nan
+        let naive = sequential[arm: "naive"]?.result.roundTripsPerOperation ?? .nan
         add(
             "round trips per operation, sequential: atomic / naive",
-            "\(trips[1].formatted(3)) / \(trips[0].formatted(3))", "1 / 2",
-            abs(trips[1] - 1) < 0.001 && abs(trips[0] - 2) < 0.001)
+            "\(atomic.formatted(3)) / \(naive.formatted(3))", "1 / 2",
+            abs(atomic - 1) < 0.001 && abs(naive - 2) < 0.001)
 
-        let concurrent = try await Scenario.concurrent(server, workers: 10)
-        let duplicates = try await repetitions.run(concurrent).map(\.tally.duplicateKeyErrors)
+        let concurrent = try await result(try await Scenario.concurrent(server, workers: 10))
+        let ofAtomic = concurrent[arm: "atomic"]?.result.duplicateKeyErrors ?? -1
+        let ofNaive = concurrent[arm: "naive"]?.result.duplicateKeyErrors ?? -1
         add(
-            "duplicate-key errors, concurrent: atomic / naive", "\(duplicates[1]) / \(duplicates[0])",
-            "0 / more than 0",
-            duplicates[1] == 0 && duplicates[0] > 0)
+            "duplicate-key errors, concurrent: atomic / naive", "\(ofAtomic) / \(ofNaive)", "0 / more than 0",
+            ofAtomic == 0 && ofNaive > 0)
     }
 
     mutating func add(_ name: String, _ value: String, _ asked: String, _ isMet: Bool) {
@@ -75,12 +77,8 @@ struct SpeedReport {
     }
 
     func text(server: String, rounds: Int) -> String {
-        let sends =
-            LibPQ.queuesSync
-            ? "queues a pipeline's Syncs (PQsendPipelineSync)"
-            : "sends once for each statement of a pipeline with a Sync each (PQpipelineSync; libpq 17 need not)"
         return """
-            PostgreSQL \(server), libpq \(LibPQ.version), which \(sends).
+            PostgreSQL \(server), libpq \(LibPQ.version), which \(LibPQ.sending).
             \(rounds) interleaved rounds. CPU is user and system time of this process, per operation or row; the ratio is \
             the median of the rounds' ratios.
 

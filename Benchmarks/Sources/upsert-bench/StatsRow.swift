@@ -45,16 +45,3 @@ enum SQLText {
     static let fiveColumns =
         "SELECT i, i * 2::int8, 'row ' || i, i::float8, now() FROM generate_series(1, $1::int4) AS i"
 }
-
-extension PostgresExecutor {
-    /// What applications do without an upsert: look, then update or insert. Statements prepared once, as all are.
-    func upsertNaively(_ row: StatsRow) async throws(PostgresError) {
-        let found = try await query("SELECT 1 FROM stats WHERE stats_type = \(row.statsType)", as: Int32.self).first()
-        if found == nil {
-            try await execute("INSERT INTO stats (stats_type, data) VALUES (\(row.statsType), \(row.data))")
-        } else {
-            try await execute(
-                "UPDATE stats SET data = \(row.data), fetched_at = now() WHERE stats_type = \(row.statsType)")
-        }
-    }
-}

@@ -46,6 +46,8 @@ struct Workload: Sendable {
             return Finished(operations: count, cost: meter.cost)
         case .w6: return try await copy(db, count)
         case .w7: return try await bulk(db, count)
+        case .encode: return try values(.upsert, count)
+        case .decode: return try values(.binary(try await Values.binaryRows(db)), count)
         case .w1b, .w3b: throw ValidationError("\(name) is not of this kind.")
         }
     }
@@ -122,6 +124,13 @@ struct Workload: Sendable {
         return Finished(operations: count, cost: meter.cost)
     }
 
+    private func values(_ values: Values, _ count: Int) throws -> Finished {
+        try values.run(1000)
+        let meter = Meter()
+        try values.run(count)
+        return Finished(operations: count, cost: meter.cost)
+    }
+
     private func copy(_ db: PostgresConnection, _ count: Int) async throws -> Finished {
         let rows = CopiedRow.rows(count).map { ($0.key, $0.text, $0.number) }
         let columns = ["key", "text", "number"]
@@ -151,8 +160,8 @@ struct Workload: Sendable {
         let meter = Meter()
         for _ in 0..<rounds {
             try await keeper.execute("TRUNCATE stats")
-            total += await Scenario.together(connections, parts: connections.map { _ in rows }) {
-                (db, row) throws(PostgresError) in try await db.upsertNaively(row)
+            total += await Scenario.together(connections, parts: connections.map { _ in rows }) { db, row in
+                try await db.upsertNaively(row)
             }
         }
         if let error = total.unexpected { throw error }

@@ -24,6 +24,8 @@ struct WorkloadCommand: ParsableCommand {
         case w5, w7
         /// Rows copied in from an array of tuples, in binary form.
         case w6
+        /// Queries made of values; rows of five columns read from a buffered result. No connection is used meanwhile.
+        case encode, decode
     }
 
     @Flag(help: "Do the work with libpq.")

@@ -1,5 +1,6 @@
 import PostgresProtocol
 import PostgresTransport
+import Synchronization
 
 /// A second connection that asks the server to stop what the first one runs (manual, "Canceling Requests in Progress").
 ///

@@ -101,6 +101,7 @@ final class FaultRelay: Sendable {
             for (number, connection) in connections {
                 state.connections[number].bytesToServer = connection.bytesToServer
                 state.connections[number].bytesToClient = connection.bytesToClient
+                state.connections[number].turns = connection.turns
                 state.connections[number].wasCut = connection.wasCut
                 state.connections[number].isOpen = !connection.isClosed
             }

@@ -97,6 +97,9 @@ extension PostgresFaultProxy {
         public internal(set) var bytesToServer = 0
         /// The bytes that were forwarded to the client.
         public internal(set) var bytesToClient = 0
+        /// How often the client sent something, for the first time or since bytes of the server last reached it: its round trips
+        /// if it waits for each reply.
+        public internal(set) var turns = 0
         /// Whether the cut that was asked for was reached.
         public internal(set) var wasCut = false
         /// Whether the server could be reached; if not, the client's connection was reset.

@@ -25,6 +25,9 @@ struct RelayedConnection {
     private var isStalled = false
     private(set) var isClosed = false
     private(set) var wasCut = false
+    private(set) var turns = 0
+    /// How many bytes the client had been given when it last sent something.
+    private var bytesAtTurn: Int?
 
     init(client: Int32, server: Int32, _ faults: PostgresFaultProxy.Faults) {
         self.client = RelaySocket(client)
@@ -99,7 +102,15 @@ struct RelayedConnection {
             case .bytes(let count):
                 guard !discards.contains(direction) else { continue }
                 let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
-                if direction == .toServer { toServer.receive(bytes, at: now) } else { toClient.receive(bytes, at: now) }
+                if direction == .toServer {
+                    if bytesAtTurn != toClient.forwarded {
+                        turns += 1
+                        bytesAtTurn = toClient.forwarded
+                    }
+                    toServer.receive(bytes, at: now)
+                } else {
+                    toClient.receive(bytes, at: now)
+                }
             case .nothing, .end: return
             case .failed: return resetBoth()
             }

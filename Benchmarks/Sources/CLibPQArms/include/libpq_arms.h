@@ -18,6 +18,9 @@ int libpq_arm_version(void);
 /// Whether pipeline mode can queue a Sync without sending at once (PQsendPipelineSync, libpq 17).
 bool libpq_arm_queues_sync(void);
 
+/// Calls of send() by this thread so far. libpq sends on its caller's thread.
+int64_t libpq_arm_send_calls(void);
+
 bool libpq_arm_execute(libpq_arm *arm, const char *sql);
 bool libpq_arm_prepare(libpq_arm *arm, const char *name, const char *sql);
 
@@ -49,6 +52,43 @@ bool libpq_arm_bulk(libpq_arm *arm, const libpq_arrays *arrays);
 bool libpq_arm_bulk_rows(libpq_arm *arm, const libpq_rows *rows);
 /// Statement "rows" (int4) -> int4, int8, text, float8, timestamptz in single-row mode; every column is read.
 bool libpq_arm_read_rows(libpq_arm *arm, int32_t count, double *checksum);
+
+/// Any statement, its parameters as text.
+typedef struct {
+    const char *sql;
+    /// The same with its values written into it, for the simple protocol.
+    const char *simple_sql;
+    int32_t parameters;
+    const char *const *values;
+    /// The types' OIDs.
+    const uint32_t *types;
+    bool binary_results;
+} libpq_statement;
+
+/// How a statement travels.
+typedef enum {
+    /// PQexec: one Query message, results as text.
+    libpq_mode_simple,
+    /// PQexecParams: parsed each time.
+    libpq_mode_unnamed,
+    /// PQexecPrepared.
+    libpq_mode_prepared,
+} libpq_mode;
+
+/// For the modes that need it.
+bool libpq_arm_prepare_statement(libpq_arm *arm, const libpq_statement *statement);
+/// `count` times, one after the other; rows are received and let go.
+bool libpq_arm_statement(
+    libpq_arm *arm, const libpq_statement *statement, libpq_mode mode, int32_t count, uint64_t *latencies);
+/// Prepared, in pipeline mode, with a Sync after each or one for all.
+bool libpq_arm_statement_pipeline(libpq_arm *arm, const libpq_statement *statement, int32_t count, bool sync_each);
+/// Prepared; number i is due at start + i * interval of the monotonic clock, in nanoseconds, whether the one before it has
+/// returned by then or not. `responses` are from when each was due, `services` from when it was sent.
+bool libpq_arm_open_loop(
+    libpq_arm *arm, const libpq_statement *statement, uint64_t start, uint64_t interval, int32_t count,
+    uint64_t *responses, uint64_t *services);
+/// Rows of int4, int8, text, float8, timestamptz as text; numbers are converted.
+bool libpq_arm_read_text_rows(libpq_arm *arm, const char *sql, int32_t count, double *checksum);
 
 /// A row of a table (int4, text, float8).
 typedef struct {
