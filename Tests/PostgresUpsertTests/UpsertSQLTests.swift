@@ -106,7 +106,7 @@ import Testing
             PageStats.bump.where { $0.excluded.hits > $0.existing.hits && !($0.existing.path == $0.excluded.path) },
             "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \(Self.touch) "
                 + "WHERE (EXCLUDED.\"hits\" > \"page_stats\".\"hits\") AND "
-                + "NOT (\"page_stats\".\"path\" IS NOT DISTINCT FROM EXCLUDED.\"path\")")
+                + "(NOT (\"page_stats\".\"path\" IS NOT DISTINCT FROM EXCLUDED.\"path\"))")
         expect(
             PageStats.bump,
             "(\"path\") DO UPDATE SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \(Self.touch)")

@@ -200,7 +200,7 @@ struct UpsertFunctionTests {
         try await db.execute("DROP SCHEMA functions CASCADE")
         // The writer calls the function, which is not there any more.
         let error = await failure { try await writer.upsert(.sample("a")) }
-        #expect(error?.code == .undefinedFunction)
+        #expect(error?.code == .invalidSchemaName)
         // What it does cannot be changed any more.
         let refused = await failure { try await db.upsert(bump.ifChanged()(.sample("a"))) }
         #expect(refused?.outcome == .notSent)
