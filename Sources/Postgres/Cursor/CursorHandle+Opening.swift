@@ -70,15 +70,9 @@ extension ConnectionCore {
 
     /// Whatever was sent: the connection is somebody else's next.
     nonisolated(nonsending) private func rollBack(_ lease: Int) async {
-        let limits = endLimits()
-        // Neither cancellation nor the caller's deadline is to reach it.
-        await Task.detached {
-            do throws(PostgresError) {
-                _ = try await self.finish(as: lease, within: limits) { () throws(PostgresError) in
-                    try self.beginUnnamed("ROLLBACK", as: lease, blocking: false)
-                }
-            } catch { self.fail(error.with(outcome: .unknown)) }
-        }.value
+        do throws(PostgresError) {
+            try await runToTheEnd("ROLLBACK", as: lease)
+        } catch { fail(error.with(outcome: .unknown)) }
     }
 
     /// A cursor that outlives its transaction (manual, "DECLARE", WITH HOLD): other statements may go between.

@@ -91,19 +91,14 @@ extension CursorHandle {
         defer { source.lease.map { core.endLease($0) } }
         guard source.needsEnd(failed: failed) else { return nil }
         do throws(PostgresError) {
-            return try core.finishBlocking(as: source.writer, within: core.endLimits()) { () throws(PostgresError) in
-                try core.beginEnd(source, failed: failed, blocking: true)
-            }.error
-        } catch {
-            guard source.needsEnd(after: error) else { return nil }
-            if source.lease == nil, error.code == .timedOut {
-                Task.detached { await CursorHandle.closeLater(core, source) }
+            if failed, let lease = source.lease {
+                try core.runToTheEndBlocking("ROLLBACK", as: lease)
                 return nil
             }
-            // As in `end`: its transaction would become part of what comes next.
-            core.fail(error.with(outcome: .unknown))
-            return error
-        }
+            return try core.finishBlocking(as: source.writer, within: core.endLimits()) { () throws(PostgresError) in
+                try core.beginEnd(source, blocking: true)
+            }.error
+        } catch { return settleUnsent(core, source, error) }
     }
 }
 
@@ -150,9 +145,7 @@ extension ConnectionCore {
                 }
                 if begins {
                     do throws(PostgresError) {
-                        _ = try finishBlocking(as: lease, within: endLimits()) { () throws(PostgresError) in
-                            try beginUnnamed("ROLLBACK", as: lease, blocking: true)
-                        }
+                        try runToTheEndBlocking("ROLLBACK", as: lease)
                     } catch { fail(error.with(outcome: .unknown)) }
                 }
                 if mode == .stringsAsText || !begins || !isWorthTextParameters(reply, query), let error = reply.error {
