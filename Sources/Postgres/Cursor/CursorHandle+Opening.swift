@@ -69,10 +69,16 @@ extension ConnectionCore {
     }
 
     /// Whatever was sent: the connection is somebody else's next.
-    nonisolated(nonsending) private func rollBack(_ lease: Int) async {
+    nonisolated(nonsending) func rollBack(_ lease: Int) async {
         do throws(PostgresError) {
             try await runToTheEnd("ROLLBACK", as: lease)
-        } catch { fail(error.with(outcome: .unknown)) }
+        } catch { closeWithCursor(error) }
+    }
+
+    /// A transaction that is open still would become part of what comes next.
+    func closeWithCursor(_ error: PostgresError) {
+        guard error.code == .timedOut else { return fail(error.with(outcome: .unknown)) }
+        close(because: "the end of a cursor could not be sent in time")
     }
 
     /// A cursor that outlives its transaction (manual, "DECLARE", WITH HOLD): other statements may go between.

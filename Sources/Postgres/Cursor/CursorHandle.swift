@@ -164,14 +164,16 @@ final class CursorHandle: Sendable {
     ) async -> PostgresError? {
         defer { source.lease.map { core.endLease($0) } }
         guard source.needsEnd(failed: failed) else { return nil }
+        if failed, let lease = source.lease {
+            await core.rollBack(lease)
+            return nil
+        }
         do throws(PostgresError) {
-            if failed, let lease = source.lease {
-                try await core.runToTheEnd("ROLLBACK", as: lease)
-                return nil
+            let reply = try await core.finishToTheEnd(as: source.writer, source.lastResort) {
+                () throws(PostgresError) in try core.beginEnd(source, blocking: false)
             }
-            return try await core.finishToTheEnd(as: source.writer, source.lastResort) { () throws(PostgresError) in
-                try core.beginEnd(source, blocking: false)
-            }.error
+            if source.mayBeOpen(after: reply), let lease = source.lease { await core.rollBack(lease) }
+            return reply.error
         } catch { return settleUnsent(core, source, error) }
     }
 
@@ -184,7 +186,7 @@ final class CursorHandle: Sendable {
             Task.detached { await CursorHandle.closeLater(core, source) }
             return nil
         }
-        core.fail(error.with(outcome: .unknown))
+        core.closeWithCursor(error)
         return error
     }
 
@@ -232,6 +234,15 @@ extension CursorHandle.Source {
     /// What happens when the end is not answered in time. Where the lease ends with the cursor, what was sent must have ended first;
     /// of the others it is enough that it was sent.
     var lastResort: LastResort { lease == nil ? .leaves : .asksServer }
+
+    /// A COMMIT that is cancelled before it has begun leaves its transaction open, and so does one of which nothing is known.
+    func mayBeOpen(after reply: Reply) -> Bool {
+        if case .leasedPortal(_, _, commits: true) = self {
+            reply.error != nil && reply.end.status != .idle
+        } else {
+            false
+        }
+    }
 
     /// Whether the end waits in a task of its own for whoever has the connection: for too long to be waited for, or it is the caller.
     func isClosedLater(after error: PostgresError) -> Bool {

@@ -90,14 +90,16 @@ extension CursorHandle {
     private static func endBlocking(_ core: ConnectionCore, _ source: Source, failed: Bool) -> PostgresError? {
         defer { source.lease.map { core.endLease($0) } }
         guard source.needsEnd(failed: failed) else { return nil }
+        if failed, let lease = source.lease {
+            core.rollBackBlocking(lease)
+            return nil
+        }
         do throws(PostgresError) {
-            if failed, let lease = source.lease {
-                try core.runToTheEndBlocking("ROLLBACK", as: lease)
-                return nil
+            let reply = try core.finishBlocking(as: source.writer, within: core.endLimits()) {
+                () throws(PostgresError) in try core.beginEnd(source, blocking: true)
             }
-            return try core.finishBlocking(as: source.writer, within: core.endLimits()) { () throws(PostgresError) in
-                try core.beginEnd(source, blocking: true)
-            }.error
+            if source.mayBeOpen(after: reply), let lease = source.lease { core.rollBackBlocking(lease) }
+            return reply.error
         } catch { return settleUnsent(core, source, error) }
     }
 }
@@ -143,11 +145,7 @@ extension ConnectionCore {
                         self, .leasedPortal(portal, lease: lease, commits: begins), first: reply, count: count,
                         connection: connection)
                 }
-                if begins {
-                    do throws(PostgresError) {
-                        try runToTheEndBlocking("ROLLBACK", as: lease)
-                    } catch { fail(error.with(outcome: .unknown)) }
-                }
+                if begins { rollBackBlocking(lease) }
                 if mode == .stringsAsText || !begins || !isWorthTextParameters(reply, query), let error = reply.error {
                     throw error
                 }
@@ -157,6 +155,12 @@ extension ConnectionCore {
             endLease(lease)
             throw error
         }
+    }
+
+    fileprivate func rollBackBlocking(_ lease: Int) {
+        do throws(PostgresError) {
+            try runToTheEndBlocking("ROLLBACK", as: lease)
+        } catch { closeWithCursor(error) }
     }
 
     func declareHeldCursorBlocking(

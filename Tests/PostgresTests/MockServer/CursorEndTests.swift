@@ -91,6 +91,25 @@ struct CursorEndTests {
         }
     }
 
+    @Test func `a COMMIT of a cursor that was cancelled before it began is followed by ROLLBACK`() async throws {
+        let asked = Gate()
+        let ending = Gate()
+        let script: [Step] = [
+            Self.opening, .expect([.execute, .sync]), .send(.commandComplete("SELECT 3"), .readyForQuery("T")),
+            .receive(until: .sync), .open(ending), .wait(for: asked),
+            .send(SilentServerTests.report, .readyForQuery("E")), .expect(.query),
+            .send(.commandComplete("ROLLBACK"), .readyForQuery()), .answer(2),
+        ]
+        try await SilentServerTests.with(script, asked: asked) {
+            $0.cancelTimeout = .seconds(1)
+        } _: { db in
+            let error = await Self.read(db, cancelAt: ending)
+            #expect(error?.code == .cancelled)
+            #expect(error?.outcome == .rejected)
+            try await expectNumber(2, db)
+        }
+    }
+
     /// Answers DECLARE of a cursor with hold.
     private static let declared = Step.steps([
         .receive(until: .sync), .send(SilentServerTests.first("DECLARE CURSOR") + [.readyForQuery()]),
