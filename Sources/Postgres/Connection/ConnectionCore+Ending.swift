@@ -119,7 +119,10 @@ extension ConnectionCore {
             case .reads(let number): return await waitForEnd(of: number, until: deadline, resort).0
             case .queued(let number, let flush):
                 if flush { pump() }
-                return await waitForEnd(of: number, until: endDeadline(), resort).0
+                let deadline = endDeadline()
+                // Cancelled by now, it has that deadline for that reason.
+                return await waitForEnd(of: number, until: deadline, resort, Task.isCancelled ? .cancelled : .timedOut)
+                    .0
             case .noRoom:
                 if Task.isCancelled, !wasCancelled {
                     wasCancelled = true
