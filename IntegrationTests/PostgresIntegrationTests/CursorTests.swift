@@ -241,7 +241,7 @@ struct CursorTests {
         let task = Task {
             await failure {
                 for try await _ in try await db.cursor(
-                    "SELECT pg_sleep(CASE WHEN n > 4 THEN 0.2 ELSE 0 END)::text FROM generate_series(1, 6) n",
+                    "SELECT pg_sleep(CASE WHEN n > 4 THEN 60 ELSE 0 END)::text FROM generate_series(1, 6) n",
                     fetching: 4)
                 {}
             }

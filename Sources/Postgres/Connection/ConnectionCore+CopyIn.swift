@@ -301,7 +301,7 @@ extension ConnectionCore {
         let (isDone, gate) = beginToStopCopy(stream)
         if let gate {
             startCancelling(gate, after: isDone ? .zero : ConnectionCore.pauseBeforeAgain)
-            while !isFinished(stream) { waitForRowsBlocking(stream) }
+            while !isFinished(stream) { waitForRowsBlocking(stream, stops: true) }
             openGate(gate)
         }
         try settleCopy(stream, reason, wasDone: isDone)

@@ -20,6 +20,8 @@ enum Patience: Sendable {
 enum LastResort: Sendable {
     case asksServer
     case closes
+    /// It is in its place in the queue, and that is enough: nobody waits for it any more, as for a statement past its deadline.
+    case leaves
 }
 
 extension ConnectionCore {
@@ -71,6 +73,11 @@ extension ConnectionCore {
         let cause = "the end of a transaction, or the like, was not answered in time"
         switch resort {
         case .closes: if isInFlight(number) { close(because: cause, telling: (number, reason)) }
+        case .leaves:
+            // A cancelled task is no reason either to let a server that is gone keep the connection.
+            let waiter = state.withLock { state in leave(number, .timedOut, &state) }
+            resume(waiter, Reply(error: reason.error(.unknown)))
+            watchOverdue()
         case .asksServer:
             let gate = state.withLock { state -> CancelGate? in
                 guard let closed = closeGate(for: number, &state) else { return nil }
@@ -92,16 +99,30 @@ extension ConnectionCore {
     /// cancelled or not. If it is not answered in time, the connection is closed.
     nonisolated(nonsending) func runToTheEnd(_ sql: String, as writer: Int) async throws(PostgresError) {
         let flight = Flight([])
+        if Task.isCancelled || PostgresScope.hasEnded { stopAbandoned() }
+        let reply = try await finishToTheEnd(as: writer, .closes) { () throws(PostgresError) in
+            try beginSimple(sql, flight, as: writer, blocking: false)
+        }
+        try settleSimple(reply, flight, sql)
+    }
+
+    /// One request that has to be sent, and to come to its end, cancelled or not.
+    ///
+    /// - Throws: when it was not sent.
+    nonisolated(nonsending) func finishToTheEnd(
+        as writer: Int?, _ resort: LastResort, _ begin: () throws(PostgresError) -> Begun
+    ) async throws(PostgresError) -> Reply {
         var deadline = endDeadline()
         var wasCancelled = Task.isCancelled
-        if wasCancelled || PostgresScope.hasEnded { stopAbandoned() }
         while true {
-            switch try beginSimple(sql, flight, as: writer, blocking: false) {
-            case .reads(let number):
-                return try settleSimple(await waitForEnd(of: number, until: deadline, .closes).0, flight, sql)
+            switch try begin() {
+            case .reads(let number): return await waitForEnd(of: number, until: deadline, resort).0
             case .queued(let number, let flush):
                 if flush { pump() }
-                return try settleSimple(await waitForEnd(of: number, until: endDeadline(), .closes).0, flight, sql)
+                let deadline = endDeadline()
+                // Cancelled by now, it has that deadline for that reason.
+                return await waitForEnd(of: number, until: deadline, resort, Task.isCancelled ? .cancelled : .timedOut)
+                    .0
             case .noRoom:
                 if Task.isCancelled, !wasCancelled {
                     wasCancelled = true
@@ -109,6 +130,28 @@ extension ConnectionCore {
                 }
                 try await waitForRoom(for: writer, until: deadline, evenIfCancelled: wasCancelled)
             }
+        }
+    }
+
+    /// A request whose end nobody waits for: it is sent as soon as there is room, whenever that is.
+    ///
+    /// - Throws: when it never can be sent.
+    nonisolated(nonsending) func finishLater(
+        as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
+    ) async throws(PostgresError) {
+        while true {
+            let number: Int
+            switch try begin() {
+            case .reads(let begun): number = begun
+            case .queued(let begun, let flush):
+                if flush { pump() }
+                number = begun
+            case .noRoom:
+                try await waitForRoom(for: writer)
+                continue
+            }
+            _ = await waitForEnd(of: number, until: endDeadline(), .leaves)
+            return
         }
     }
 

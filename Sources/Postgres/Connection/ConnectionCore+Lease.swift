@@ -131,13 +131,31 @@ struct LeaseUser: Sendable {
 }
 
 /// A task, or a thread that runs none.
+///
+/// A task is known by its address, which another may have when it has ended; so whatever is noted of a task is forgotten no later
+/// than with it: a COPY's body runs in its task, and a cursor ends with its iterator. A thread has a number that is its own for good.
 enum Caller: Sendable, Equatable {
     case task(Int)
     case thread(Int)
 
     static var current: Caller {
         if let task = withUnsafeCurrentTask(body: { $0?.hashValue }) { return .task(task) }
-        return .thread(pthread_self().hashValue)
+        return .thread(threadNumber)
+    }
+
+    private static let lastThread = Atomic<Int>(0)
+    /// Where each thread keeps its number; nil if the system has no place for one.
+    private static let place: pthread_key_t? = {
+        var key = pthread_key_t()
+        return pthread_key_create(&key, nil) == 0 ? key : nil
+    }()
+
+    private static var threadNumber: Int {
+        guard let place else { return pthread_self().hashValue }
+        if let number = pthread_getspecific(place) { return Int(bitPattern: number) }
+        let number = lastThread.add(1, ordering: .relaxed).newValue
+        pthread_setspecific(place, UnsafeRawPointer(bitPattern: number))
+        return number
     }
 }
 

@@ -20,7 +20,7 @@ extension ConnectionCore {
     func stopBlocking(_ stream: RowStream, _ reason: StopReason) -> PostgresError {
         if let gate = beginToStop(stream) {
             startCancelling(gate)
-            while !isFinished(stream) { waitForRowsBlocking(stream) }
+            while !isFinished(stream) { waitForRowsBlocking(stream, stops: true) }
             openGate(gate)
             return settle(stream, streamError(stream, reason))
         }

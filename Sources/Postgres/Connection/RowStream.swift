@@ -299,15 +299,16 @@ extension ConnectionCore {
     /// Of a stream that is being stopped: its rows are thrown away, so only the end can wake its consumer.
     nonisolated(nonsending) func waitForEnd(of stream: RowStream) async {
         _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-            if !setConsumer(of: stream, .continuation(continuation), evenIfCancelled: true) {
+            if !setConsumer(of: stream, .continuation(continuation), stops: true) {
                 continuation.resume(returning: Reply())
             }
         }
     }
 
-    func waitForRowsBlocking(_ stream: RowStream, until deadline: Deadline? = nil) {
+    /// - Parameter stops: as for `setConsumer`.
+    func waitForRowsBlocking(_ stream: RowStream, until deadline: Deadline? = nil, stops: Bool = false) {
         let thread = BlockedThread()
-        guard setConsumer(of: stream, .thread(thread)) else { return }
+        guard setConsumer(of: stream, .thread(thread), stops: stops) else { return }
         let timer = deadline.map { deadline in loop.schedule(at: deadline) { self.wakeConsumer(of: stream) } }
         _ = thread.wait()
         if let timer { loop.cancel(timer) }
@@ -327,14 +328,24 @@ extension ConnectionCore {
         resume(waiter, Reply())
     }
 
-    /// False if there is something to take already.
-    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter, evenIfCancelled: Bool = false) -> Bool {
-        state.withLock { state in
-            guard stream.chunks.isEmpty, !stream.isFinished, stream.error == nil, state.closed == nil,
-                evenIfCancelled || !waiter.isCancelledTask
+    /// Between its look and this, another task may have become the consumer; the caller finds that out when it looks again.
+    ///
+    /// - Parameter stops: the caller stops the stream, and waits in any case. Another consumer is woken, to find that out.
+    /// - Returns: false if there is nothing to wait for, or if another consumer waits.
+    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter, stops: Bool = false) -> Bool {
+        var other = InFlight.Waiter.unclaimed
+        let isSet = state.withLock { state in
+            guard !stream.isFinished, state.closed == nil else { return false }
+            guard
+                stops
+                    || (stream.chunks.isEmpty && stream.error == nil && !waiter.isCancelledTask
+                        && !stream.consumer.isWaiting)
             else { return false }
+            other = stream.consumer
             stream.consumer = waiter
             return true
         }
+        resume(other, Reply())
+        return isSet
     }
 }

@@ -69,16 +69,16 @@ extension ConnectionCore {
     }
 
     /// Whatever was sent: the connection is somebody else's next.
-    nonisolated(nonsending) private func rollBack(_ lease: Int) async {
-        let limits = endLimits()
-        // Neither cancellation nor the caller's deadline is to reach it.
-        await Task.detached {
-            do throws(PostgresError) {
-                _ = try await self.finish(as: lease, within: limits) { () throws(PostgresError) in
-                    try self.beginUnnamed("ROLLBACK", as: lease, blocking: false)
-                }
-            } catch { self.fail(error.with(outcome: .unknown)) }
-        }.value
+    nonisolated(nonsending) func rollBack(_ lease: Int) async {
+        do throws(PostgresError) {
+            try await runToTheEnd("ROLLBACK", as: lease)
+        } catch { closeWithCursor(error) }
+    }
+
+    /// A transaction that is open still would become part of what comes next.
+    func closeWithCursor(_ error: PostgresError) {
+        guard error.code == .timedOut else { return fail(error.with(outcome: .unknown)) }
+        close(because: "the end of a cursor could not be sent in time")
     }
 
     /// A cursor that outlives its transaction (manual, "DECLARE", WITH HOLD): other statements may go between.

@@ -43,7 +43,10 @@ final class CursorHandle: Sendable {
         state = Mutex(.open(first: first))
     }
 
-    deinit {
+    deinit { leave() }
+
+    /// Nobody reads it any more.
+    private func leave() {
         guard takeEnd() else { return }
         // Nobody can read on, and whoever comes waits for the end that is sent here.
         source.lease.map { core.forgetUser(of: $0) }
@@ -57,6 +60,18 @@ final class CursorHandle: Sendable {
     /// What came with the opening, before it is read.
     var firstRows: Reply? {
         state.withLock { state in if case .open(let first) = state { first } else { nil } }
+    }
+
+    /// An iterator, whose copies are one reader. The cursor ends with it: its task may end then, and whoever has the same address
+    /// next must not be taken for it.
+    @usableFromInline
+    final class Reader: Sendable {
+        @usableFromInline let handle: CursorHandle
+
+        @usableFromInline
+        init(_ handle: CursorHandle) { self.handle = handle }
+
+        deinit { handle.leave() }
     }
 
     // MARK: Batches
@@ -141,38 +156,46 @@ final class CursorHandle: Sendable {
         throw error
     }
 
-    /// In a task of its own, which neither cancellation nor the caller's deadline reaches: the connection is somebody else's next. If
-    /// the end cannot be sent, the connection is closed, for its transaction would become part of what comes next. But it has no
-    /// more time than `endDeadline` says.
+    /// Cancelled or not, and past the caller's deadline: the connection is somebody else's next. If the end of its own transaction
+    /// cannot be sent, or is not answered in time, the connection is closed, for that transaction would become part of what comes
+    /// next (`Patience`).
     nonisolated(nonsending) static func end(
         _ core: ConnectionCore, _ source: Source, failed: Bool
     ) async -> PostgresError? {
-        let limits = core.endLimits()
-        return await Task.detached { () -> PostgresError? in
-            defer { source.lease.map { core.endLease($0) } }
-            guard source.needsEnd(failed: failed) else { return nil }
-            do throws(PostgresError) {
-                return try await core.finish(as: source.writer, within: limits) { () throws(PostgresError) in
-                    try core.beginEnd(source, failed: failed, blocking: false)
-                }.error
-            } catch {
-                guard source.needsEnd(after: error) else { return nil }
-                if source.lease == nil, error.code == .timedOut {
-                    Task.detached { await CursorHandle.closeLater(core, source) }
-                    return nil
-                }
-                core.fail(error.with(outcome: .unknown))
-                return error
+        defer { source.lease.map { core.endLease($0) } }
+        guard source.needsEnd(failed: failed) else { return nil }
+        if failed, let lease = source.lease {
+            await core.rollBack(lease)
+            return nil
+        }
+        do throws(PostgresError) {
+            let reply = try await core.finishToTheEnd(as: source.writer, source.lastResort) {
+                () throws(PostgresError) in try core.beginEnd(source, blocking: false)
             }
-        }.value
+            if source.mayBeOpen(after: reply), let lease = source.lease { await core.rollBack(lease) }
+            return reply.error
+        } catch { return settleUnsent(core, source, error) }
+    }
+
+    /// After an end that could not be sent.
+    ///
+    /// - Returns: what its caller is to be told.
+    static func settleUnsent(_ core: ConnectionCore, _ source: Source, _ error: PostgresError) -> PostgresError? {
+        guard source.needsEnd(after: error) else { return nil }
+        if source.isClosedLater(after: error) {
+            Task.detached { await CursorHandle.closeLater(core, source) }
+            return nil
+        }
+        core.closeWithCursor(error)
+        return error
     }
 
     /// Somebody else has the connection for itself, whom a cursor that belongs to no transaction does not concern: it is closed
-    /// behind that.
+    /// behind that, however long it takes.
     static func closeLater(_ core: ConnectionCore, _ source: Source) async {
         // What it throws says that there is nothing to close any more.
-        _ = try? await core.finish(as: source.writer) { () throws(PostgresError) in
-            try core.beginEnd(source, failed: false, blocking: false)
+        _ = try? await core.finishLater(as: source.writer) { () throws(PostgresError) in
+            try core.beginEnd(source, blocking: false)
         }
     }
 }
@@ -208,6 +231,24 @@ extension CursorHandle.Source {
         }
     }
 
+    /// What happens when the end is not answered in time. Where the lease ends with the cursor, what was sent must have ended first;
+    /// of the others it is enough that it was sent.
+    var lastResort: LastResort { lease == nil ? .leaves : .asksServer }
+
+    /// A COMMIT that is cancelled before it has begun leaves its transaction open, and so does one of which nothing is known.
+    func mayBeOpen(after reply: Reply) -> Bool {
+        if case .leasedPortal(_, _, commits: true) = self {
+            reply.error != nil && reply.end.status != .idle
+        } else {
+            false
+        }
+    }
+
+    /// Whether the end waits in a task of its own for whoever has the connection: for too long to be waited for, or it is the caller.
+    func isClosedLater(after error: PostgresError) -> Bool {
+        lease == nil && (error.code == .timedOut || error.code == .unsupported)
+    }
+
     /// A transaction that has ended took its portals with it.
     func needsEnd(after error: PostgresError) -> Bool {
         if case .portal = self { error.code != .transactionEnded } else { true }
@@ -226,14 +267,12 @@ extension ConnectionCore {
         }
     }
 
-    func beginEnd(
-        _ source: CursorHandle.Source, failed: Bool, blocking: Bool
-    ) throws(PostgresError) -> Begun {
+    /// The end of a cursor that has not failed, or of one whose failure ended no transaction of its own.
+    func beginEnd(_ source: CursorHandle.Source, blocking: Bool) throws(PostgresError) -> Begun {
         switch source {
         case .portal(let portal, _), .leasedPortal(let portal, _, commits: false):
             try beginClosing(portal, as: source.writer, blocking: blocking)
-        case .leasedPortal:
-            try beginUnnamed(failed ? "ROLLBACK" : "COMMIT", as: source.writer, blocking: blocking)
+        case .leasedPortal: try beginUnnamed("COMMIT", as: source.writer, blocking: blocking)
         case .held(let name, _):
             try beginUnnamed("CLOSE \(identifier: name)", as: nil, blocking: blocking)
         }

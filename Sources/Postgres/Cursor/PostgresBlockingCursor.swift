@@ -90,20 +90,17 @@ extension CursorHandle {
     private static func endBlocking(_ core: ConnectionCore, _ source: Source, failed: Bool) -> PostgresError? {
         defer { source.lease.map { core.endLease($0) } }
         guard source.needsEnd(failed: failed) else { return nil }
-        do throws(PostgresError) {
-            return try core.finishBlocking(as: source.writer, within: core.endLimits()) { () throws(PostgresError) in
-                try core.beginEnd(source, failed: failed, blocking: true)
-            }.error
-        } catch {
-            guard source.needsEnd(after: error) else { return nil }
-            if source.lease == nil, error.code == .timedOut {
-                Task.detached { await CursorHandle.closeLater(core, source) }
-                return nil
-            }
-            // As in `end`: its transaction would become part of what comes next.
-            core.fail(error.with(outcome: .unknown))
-            return error
+        if failed, let lease = source.lease {
+            core.rollBackBlocking(lease)
+            return nil
         }
+        do throws(PostgresError) {
+            let reply = try core.finishBlocking(as: source.writer, within: core.endLimits()) {
+                () throws(PostgresError) in try core.beginEnd(source, blocking: true)
+            }
+            if source.mayBeOpen(after: reply), let lease = source.lease { core.rollBackBlocking(lease) }
+            return reply.error
+        } catch { return settleUnsent(core, source, error) }
     }
 }
 
@@ -148,13 +145,7 @@ extension ConnectionCore {
                         self, .leasedPortal(portal, lease: lease, commits: begins), first: reply, count: count,
                         connection: connection)
                 }
-                if begins {
-                    do throws(PostgresError) {
-                        _ = try finishBlocking(as: lease, within: endLimits()) { () throws(PostgresError) in
-                            try beginUnnamed("ROLLBACK", as: lease, blocking: true)
-                        }
-                    } catch { fail(error.with(outcome: .unknown)) }
-                }
+                if begins { rollBackBlocking(lease) }
                 if mode == .stringsAsText || !begins || !isWorthTextParameters(reply, query), let error = reply.error {
                     throw error
                 }
@@ -164,6 +155,12 @@ extension ConnectionCore {
             endLease(lease)
             throw error
         }
+    }
+
+    fileprivate func rollBackBlocking(_ lease: Int) {
+        do throws(PostgresError) {
+            try runToTheEndBlocking("ROLLBACK", as: lease)
+        } catch { closeWithCursor(error) }
     }
 
     func declareHeldCursorBlocking(

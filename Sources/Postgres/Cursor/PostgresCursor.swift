@@ -4,7 +4,7 @@
 /// for try await (id, name) in try await db.cursor("SELECT id, name FROM users", as: (Int, String).self, fetching: 500) { ... }
 /// ```
 /// One batch is in memory at a time. It can be iterated once. Leaving early costs nothing: the rest of the rows is never sent.
-/// `close()` tells the server at once, and so does the last reference.
+/// The server is told when the loop is left, or by `close()`, or by the last reference.
 public struct PostgresCursor<Row>: AsyncSequence, Sendable {
     public typealias Element = Row
     public typealias Failure = PostgresError
@@ -24,13 +24,13 @@ public struct PostgresCursor<Row>: AsyncSequence, Sendable {
     public func close() async throws(PostgresError) { try await handle.close() }
 
     public struct AsyncIterator: AsyncIteratorProtocol {
-        @usableFromInline let handle: CursorHandle
+        @usableFromInline let reader: CursorHandle.Reader
         @usableFromInline var cursor = RowCursor(Reply())
         @usableFromInline let decode: @Sendable (PostgresRow) throws(PostgresError) -> Row
 
         @inlinable
         init(handle: CursorHandle, decode: @escaping @Sendable (PostgresRow) throws(PostgresError) -> Row) {
-            self.handle = handle
+            reader = CursorHandle.Reader(handle)
             self.decode = decode
         }
 
@@ -42,7 +42,7 @@ public struct PostgresCursor<Row>: AsyncSequence, Sendable {
                 if cursor.advance() { return try decode(cursor.row) }
                 // Let go of the batch before the next comes.
                 cursor = RowCursor(Reply())
-                guard let batch = try await handle.nextBatch() else { return nil }
+                guard let batch = try await reader.handle.nextBatch() else { return nil }
                 cursor = batch
             }
         }

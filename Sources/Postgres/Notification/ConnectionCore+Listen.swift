@@ -127,7 +127,7 @@ extension ConnectionCore {
 
     private func unlisten(_ channels: [String]) async {
         // What it throws says that there is nothing to do any more.
-        _ = try? await finish { () throws(PostgresError) -> Begun in
+        _ = try? await finishLater { () throws(PostgresError) -> Begun in
             let begun = state.withLock { state in beginUnlistening(channels, &state, .unclaimed) }
             guard let begun else { throw .cancelled(.notSent) }
             return begun

@@ -58,6 +58,61 @@ struct MockStreamTests {
         }
     }
 
+    /// A row, and the end when the gate opens.
+    private static func slowly(_ gate: Gate) -> [Step] {
+        let reply = rows(1, bytes: 20)
+        return [
+            .expect(firstExecution), .send(Array(reply.dropLast(2))), .wait(for: gate), .send(Array(reply.suffix(2))),
+        ]
+    }
+
+    /// The stream whose consumer has suspended.
+    private static func suspendedStream(_ db: PostgresConnection) async throws -> RowStream {
+        await eventually {
+            db.core.state.withLock { state in
+                if case .continuation = state.openStream?.consumer { true } else { false }
+            }
+        }
+        return try #require(db.core.state.withLock { $0.openStream })
+    }
+
+    @Test func `who looked before another began to wait does not take its place`() async throws {
+        let gate = Gate()
+        try await withMock(Self.slowly(gate)) { db, _ in
+            let consumer = Task {
+                var count = 0
+                for try await _ in try await db.stream(Self.query, as: String.self) { count += 1 }
+                return count
+            }
+            let stream = try await Self.suspendedStream(db)
+            // What a second consumer does after its look, at once.
+            let hasReturned = Gate()
+            Thread.detachNewThread {
+                db.core.waitForRowsBlocking(stream)
+                hasReturned.open()
+            }
+            await hasReturned.opened()
+            gate.open()
+            let count = try await consumer.value
+            #expect(count == 1)
+        }
+    }
+
+    @Test func `who stops a stream wakes its consumer`() async throws {
+        let gate = Gate()
+        try await withMock(Self.slowly(gate)) { db, _ in
+            let consumer = Task {
+                await failure { for try await _ in try await db.stream(Self.query, as: String.self) {} }
+            }
+            let stream = try await Self.suspendedStream(db)
+            let second = Task { await db.core.waitForEnd(of: stream) }
+            let error = await consumer.value
+            #expect(error?.code == .unsupported)
+            gate.open()
+            await second.value
+        }
+    }
+
     @Test(arguments: [true, false], [10, 3000])
     func `leaving the loop early throws the rest away`(callersMayRead: Bool, count: Int) async throws {
         try await withMock([.expect(firstExecution), .send(Self.rows(count, bytes: 1000)), .answer(1)]) {
