@@ -204,6 +204,7 @@ extension ConnectionCore {
             guard (try? state.outbound.endCopy(failing: reason, into: &state.pending)) != nil else {
                 return (false, false)
             }
+            stream.isDoneCopy = reason == nil
             state.encodedBytes &+= state.pending.count &- start
             return (true, takeSenderRoleIfFree(&state))
         }
@@ -288,7 +289,7 @@ extension ConnectionCore {
     /// - Throws: why it has failed. It returns if all had been sent, and it succeeded after all.
     nonisolated(nonsending) private func stopCopy(_ stream: RowStream, _ reason: StopReason) async throws(PostgresError)
     {
-        let (isDone, gate) = beginToStopCopy(stream)
+        let (isDone, gate) = try beginToStopCopy(stream)
         if let gate {
             startCancelling(gate, after: isDone ? .zero : ConnectionCore.pauseBeforeAgain)
             while !isFinished(stream) { await waitForEnd(of: stream) }
@@ -298,7 +299,7 @@ extension ConnectionCore {
     }
 
     private func stopCopyBlocking(_ stream: RowStream, _ reason: StopReason) throws(PostgresError) {
-        let (isDone, gate) = beginToStopCopy(stream)
+        let (isDone, gate) = try beginToStopCopy(stream)
         if let gate {
             startCancelling(gate, after: isDone ? .zero : ConnectionCore.pauseBeforeAgain)
             while !isFinished(stream) { waitForRowsBlocking(stream) }
@@ -307,9 +308,15 @@ extension ConnectionCore {
         try settleCopy(stream, reason, wasDone: isDone)
     }
 
-    private func beginToStopCopy(_ stream: RowStream) -> (isDone: Bool, gate: CancelGate?) {
+    /// - Throws: why it was given up before, for a writer that is used again. Nobody waits for the end of such a COPY.
+    private func beginToStopCopy(
+        _ stream: RowStream
+    ) throws(PostgresError) -> (isDone: Bool, gate: CancelGate?) {
         // Behind CopyDone nothing is left to be given up.
-        let isDone = state.withLock { _ in stream.hasEndedCopy && !stream.isCancelledCopy }
+        let isDone = try state.withLock { _ throws(PostgresError) -> Bool in
+            if let error = stream.error, !stream.isFinished { throw error }
+            return stream.isDoneCopy
+        }
         failCopy(stream)
         let gate = state.withLock { state -> CancelGate? in
             if stream.isFinished { return nil }
