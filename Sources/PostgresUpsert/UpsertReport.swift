@@ -79,9 +79,11 @@ extension PostgresExecutor {
                 try await run(part, &collected, self is PostgresTransaction ? .savepoints : .isolated)
             }
             pending = pending.filter { collected.errors[$0]?.mayRunAgain == true }
-            guard !pending.isEmpty, attempt < retry.attempts, commitsByItself else { return collected.report() }
+            guard !pending.isEmpty, commitsByItself, let pause = retry.pause(behindAttempt: attempt) else {
+                return collected.report()
+            }
             attempt += 1
-            do { try await Task.sleep(for: retry.pause(beforeAttempt: attempt)) } catch { return collected.report() }
+            do { try await Task.sleep(for: pause) } catch { return collected.report() }
             for index in pending { collected.errors[index] = nil }
         }
     }

@@ -16,12 +16,24 @@ extension PostgresExecutor {
             } catch {
                 // A transaction begun by a statement of its own: that one failed with the first attempt.
                 if error.code == .inFailedSqlTransaction, let conflict { throw conflict }
-                guard error.mayRunAgain, attempt < retry.attempts, commitsByItself else { throw error }
+                guard error.mayRunAgain, commitsByItself, let pause = retry.pause(behindAttempt: attempt) else {
+                    throw error
+                }
                 conflict = error
                 attempt += 1
                 // Cancelled in the pause: the error says that nothing took effect.
-                do { try await Task.sleep(for: retry.pause(beforeAttempt: attempt)) } catch _ { throw error }
+                do { try await Task.sleep(for: pause) } catch _ { throw error }
             }
         }
+    }
+}
+
+extension PostgresTransaction.Retry {
+    /// The pause before the next attempt; nil if there is none, or no time left behind the pause (`withPostgresTimeout`).
+    func pause(behindAttempt attempt: Int) -> Duration? {
+        guard attempt < attempts else { return nil }
+        let pause = pause(beforeAttempt: attempt + 1)
+        if let left = remainingPostgresTimeout(), left <= pause { return nil }
+        return pause
     }
 }

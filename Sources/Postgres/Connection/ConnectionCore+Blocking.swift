@@ -46,13 +46,6 @@ extension ConnectionCore {
             hint: "use PostgresConnection there")
     }
 
-    /// Somebody else reads: waits until the reply was handed over.
-    func waitBlocking(for number: Int) -> Reply {
-        let thread = BlockedThread()
-        if let reply = claim(number, .thread(thread)) { return reply }
-        return thread.wait()
-    }
-
     func waitForRoomBlocking(for writer: Int? = nil) throws(PostgresError) {
         try refuseToWaitForItself(as: writer)
         let number = state.withLock { state in

@@ -247,6 +247,26 @@ extension ConnectionCore {
     /// How often the end of the request is looked for, when its waiter does not tell.
     static let lookInterval = Duration.milliseconds(2)
 
+    private enum Look {
+        case runs
+        case hasEnded
+        case isGivenUp
+    }
+
+    /// Whether the request has ended. Then the gate is opened, or, if it cannot be, the connection is closed; so it is at `end`.
+    ///
+    /// - Parameter isInDoubt: whether a request to cancel may still arrive, so that the gate is not opened any more.
+    private func look(at gate: CancelGate, isInDoubt: Bool, until end: Deadline) -> Look {
+        guard case .closed = openGate(gate) else { return .hasEnded }
+        if isInDoubt, hasEnded {
+            closeBehindCancelRequest()
+            return .hasEnded
+        }
+        guard end.hasPassed else { return .runs }
+        giveUp(gate)
+        return .isGivenUp
+    }
+
     /// Asks the server until the request has ended; closes the connection if it does not.
     private nonisolated(nonsending) func stopRunning(
         _ gate: CancelGate, from start: Deadline, until end: Deadline
@@ -254,11 +274,8 @@ extension ConnectionCore {
         var pause = ConnectionCore.pauseBeforeAgain
         var next = start
         let request = CancelRequest(self)
-        // A request may still arrive, and the gate is not opened any more.
         var isInDoubt = false
-        while case .closed = openGate(gate) {
-            if isInDoubt, hasEnded { return closeBehindCancelRequest() }
-            if end.hasPassed { return giveUp(gate) }
+        while case .runs = look(at: gate, isInDoubt: isInDoubt, until: end) {
             guard next.hasPassed, let request, beginSending(gate) else {
                 try? await loop.sleep(until: min(end, Deadline(after: ConnectionCore.lookInterval)))
                 continue
@@ -353,10 +370,11 @@ extension ConnectionCore {
     private nonisolated(nonsending) func cancelOnce(
         _ request: CancelRequest, _ gate: CancelGate, until end: Deadline
     ) async -> Result<Bool, PostgresError> {
+        var isInDoubt = false
         if beginSending(gate) {
             switch await request.send(until: end, loop: loop) {
             case .delivered: hasArrived(gate)
-            case .unanswered: break
+            case .unanswered: isInDoubt = true
             case .notSent(let error):
                 hasArrived(gate)
                 leaveGate(gate)
@@ -367,14 +385,13 @@ extension ConnectionCore {
                             underlying: error))
             }
         }
-        while case .closed = openGate(gate) {
-            if end.hasPassed {
-                giveUp(gate)
-                return .failure(PostgresError.timedOut(.unknown))
+        while true {
+            switch look(at: gate, isInDoubt: isInDoubt, until: end) {
+            case .hasEnded: return .success(true)
+            case .isGivenUp: return .failure(PostgresError.timedOut(.unknown))
+            case .runs: try? await loop.sleep(until: min(end, Deadline(after: ConnectionCore.lookInterval)))
             }
-            try? await loop.sleep(until: min(end, Deadline(after: ConnectionCore.lookInterval)))
         }
-        return .success(true)
     }
 
     /// Nothing was sent that could arrive: the request runs on, and others may follow it.

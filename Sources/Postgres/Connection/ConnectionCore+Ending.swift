@@ -29,7 +29,11 @@ extension ConnectionCore {
     nonisolated(nonsending) func waitForEnd(
         of number: Int, until deadline: Deadline?, _ resort: LastResort, _ reason: StopReason = .timedOut
     ) async -> (Reply, StopReason?) {
-        if let reply = await takeAfterYield(number) { return (reply, nil) }
+        // What was stopped when it was sent may have its reply by now: it is settled wherever that is found.
+        if var reply = await takeAfterYield(number) {
+            let found = settleStop(of: number, &reply)
+            return (reply, found)
+        }
         var timer: EventLoop.Timer?
         var reply = await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
@@ -43,7 +47,6 @@ extension ConnectionCore {
             _ = press(number, resort, .cancelled, at: Deadline(after: limits.cancelTimeout))
         }
         if let timer { loop.cancel(timer) }
-        guard timer != nil || Task.isCancelled else { return (reply, nil) }
         let found = settleStop(of: number, &reply)
         return (reply, found)
     }
@@ -53,11 +56,14 @@ extension ConnectionCore {
         of number: Int, until deadline: Deadline?, _ resort: LastResort
     ) -> (Reply, StopReason?) {
         let thread = BlockedThread()
-        if let reply = claim(number, .thread(thread)) { return (reply, nil) }
-        guard let deadline else { return (thread.wait(), nil) }
-        let timer = press(number, resort, .timedOut, at: deadline)
-        var reply = thread.wait()
-        loop.cancel(timer)
+        var reply: Reply
+        if let early = claim(number, .thread(thread)) {
+            reply = early
+        } else {
+            let timer = deadline.map { press(number, resort, .timedOut, at: $0) }
+            reply = thread.wait()
+            if let timer { loop.cancel(timer) }
+        }
         let found = settleStop(of: number, &reply)
         return (reply, found)
     }

@@ -7,7 +7,8 @@ import Synchronization
 /// *Theory of operation.* Nobody waits for them any more, and they run to their ends. But a server that is gone would keep them, and
 /// everything behind them, for ever. So while there are any, the connection is looked at each `cancelTimeout`: if the next reply to
 /// come is that of such a request, and not a byte has come since the last look, the connection is closed. A request whose
-/// own time is not up is never cut off by those behind it. One that is alone by then is cancelled after all.
+/// own time is not up is never cut off by those behind it. One that is alone by then is cancelled after all. A pipeline of several
+/// pieces is like one request: all its pieces are past their deadline with the last.
 struct Overdue: Sendable {
     /// The number of the newest such request.
     var newest: Int
@@ -24,6 +25,17 @@ extension ConnectionState {
     mutating func noteOverdue(_ number: Int) {
         guard number >= queue.nextNumber &- queue.count else { return }
         overdue = Overdue(newest: max(overdue?.newest ?? number, number), mark: overdue?.mark)
+        notePiecesOverdue(before: number)
+    }
+
+    /// Of a pipeline only the last piece is waited for, and all are past their deadline with it.
+    private mutating func notePiecesOverdue(before last: Int) {
+        guard let pipeline = pipeline(of: last) else { return }
+        for number in (queue.nextNumber &- queue.count)..<last where self.pipeline(of: number) === pipeline {
+            _ = queue.update(number) { request in
+                if case .abandoned = request.waiter { request.waiter = .overdue }
+            }
+        }
     }
 
     fileprivate var mark: Overdue.Mark {
@@ -55,7 +67,7 @@ extension ConnectionCore {
         case isAlone(CancelGate)
     }
 
-    private func lookAtOverdue() {
+    func lookAtOverdue() {
         switch state.withLock({ look(&$0) }) {
         case .nothingLeft: break
         case .goesOn: lookLater()
@@ -78,7 +90,8 @@ extension ConnectionCore {
         }
         state.overdue?.mark = mark
         guard state.isHeadOverdue else { return .goesOn }
-        if let gate = closeGate(for: mark.head, &state) { return .isAlone(gate) }
+        // Of a pipeline the last piece is the one that can be cancelled.
+        if let gate = closeGate(for: state.queue.nextNumber &- 1, &state) { return .isAlone(gate) }
         // What is being cancelled has a bound of its own.
         return mark == overdue.mark && state.cancelGate == nil ? .isStuck : .goesOn
     }

@@ -31,12 +31,12 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Notices on their way to the handler; nil if there is none.
     let notices: NoticeQueue?
     /// Set once, at the end of `init`.
-    @exclusivity(unchecked) private var registration: Registration?
+    @exclusivity(unchecked) private(set) var registration: Registration?
     @exclusivity(unchecked) var inbound: Inbound
     /// What the reader has to know, beside the request itself, of the one whose reply it is in.
     @exclusivity(unchecked) var head = Head()
-    @exclusivity(unchecked) private var outgoing = ByteWriter(capacity: 8192)
-    @exclusivity(unchecked) private var outgoingSent = 0
+    @exclusivity(unchecked) private(set) var outgoing = ByteWriter(capacity: 8192)
+    @exclusivity(unchecked) private(set) var outgoingSent = 0
 
     /// When the caller that reads for itself began to.
     @exclusivity(unchecked) var readingSince: UInt64 = 0
@@ -224,7 +224,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     ///
     /// - Returns: whether that was everything.
     @inline(__always)
-    private func sendOutgoing() throws(TransportError) -> Bool {
+    func sendOutgoing() throws(TransportError) -> Bool {
         // The buffer is the sender's own: nobody writes into it meanwhile.
         let bytes = outgoing.bytes
         while outgoingSent < bytes.count || channel.hasUnsentBytes {
@@ -252,189 +252,6 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         case .thread(let thread): thread.resume(returning: reply)
         case .unclaimed, .cancelled, .abandoned, .overdue: break
         }
-    }
-
-    // MARK: The end
-
-    /// The role that a thread holds which finds that the connection is of no use any more.
-    enum Role {
-        case none
-        case sender
-        case reader
-    }
-
-    /// Closes for good: every waiter gets `reason`, with what is known of its own statement.
-    ///
-    /// The requests in flight are the reader's. If another thread is the reader right now, it answers them: its next look at the
-    /// socket, which is shut down here, brings it to this point.
-    func fail(_ reason: PostgresError, holding role: Role = .none) {
-        var waiters: [(InFlight.Waiter, Reply)] = []
-        var forRoom: [ConnectionState.RoomWaiter] = []
-        var streams: [(RowStream, PostgresError.Outcome)] = []
-        var consumers: [InFlight.Waiter] = []
-        var membership: PoolMembership?
-        let cause = state.withLock { state in
-            switch role {
-            case .none: break
-            case .sender: state.sending = false
-            case .reader:
-                state.loopReads = false
-                state.reader = .nobody
-            }
-            if state.isLeaving, role != .sender { return reason }
-            if state.closed == nil || state.isLeaving { shutDown(&state, reason, role) }
-            let cause = state.closed ?? reason
-            swap(&membership, &state.membership)
-            swap(&forRoom, &state.waitingForRoom)
-            consumers = state.listeners.takeConsumers()
-            if state.reader != .caller, !state.loopReads {
-                answerAll(&state, cause, &waiters, &streams)
-            }
-            closeDescriptorIfUnused(&state)
-            return cause
-        }
-        for (stream, outcome) in streams { stream.finish(Reply(error: cause.with(outcome: outcome)), core: self) }
-        for (waiter, reply) in waiters { resume(waiter, reply) }
-        wake(forRoom)
-        for consumer in consumers { resume(consumer, Reply()) }
-        if let membership { membership.pool.connectionEnded(membership.id) }
-    }
-
-    private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
-        state.closed = reason
-        state.isLeaving = false
-        // A sender that waits for the socket to be writable would wait for ever.
-        if state.wantsWrite || state.isSenderDead
-            || (state.sending && state.armed.contains(.writable) && role != .sender)
-        {
-            state.sending = false
-        }
-        state.wantsWrite = false
-        if state.reader == .loop { state.reader = .nobody }
-        if let registration { loop.deregister(registration, descriptor: channel.socket.descriptor) }
-        state.armed = []
-        channel.socket.shutdownBoth()
-    }
-
-    private func answerAll(
-        _ state: inout ConnectionState, _ cause: PostgresError, _ waiters: inout [(InFlight.Waiter, Reply)],
-        _ streams: inout [(RowStream, PostgresError.Outcome)]
-    ) {
-        var number = state.queue.nextNumber &- state.queue.count
-        while let request = state.queue.popFirst() {
-            let outcome: PostgresError.Outcome = request.startOffset >= state.sentBytes ? .notSent : .unknown
-            let reply = Reply(error: cause.with(outcome: outcome))
-            switch request.collector {
-            case .none, .reset: break
-            case .flight(let flight): flight.fail(cause, outcome)
-            case .stream(let stream): streams.append((stream, outcome))
-            }
-            switch request.waiter {
-            case .unclaimed, .cancelled: state.parked[number] = reply
-            case .continuation, .thread: waiters.append((request.waiter, reply))
-            case .abandoned, .overdue: break
-            }
-            number &+= 1
-        }
-    }
-
-    /// The transport failed.
-    func lost(_ error: TransportError, holding role: Role) {
-        if role == .sender, leaveTheEndToTheReader() { return }
-        let farewell = role == .reader ? inbound.farewell : nil
-        fail(
-            farewell.map { PostgresError($0, outcome: .unknown, sql: nil) }
-                ?? PostgresError(
-                    code: .connectionLost, message: "the connection to \(server.address) broke: \(error)",
-                    outcome: .unknown, underlying: error),
-            holding: role)
-    }
-
-    /// A server that ends a session says why, and closes; a sender can meet the closed connection before the reader has read the
-    /// reason. So the sender keeps its role, with nothing to send, and the reader reads what there is up to the end, which
-    /// comes at the latest because of the shutdown here.
-    private func leaveTheEndToTheReader() -> Bool {
-        state.withLock { state in
-            guard state.closed == nil else { return false }
-            state.isSenderDead = true
-            if state.reader == .nobody { state.reader = .loop }
-            arm(&state)
-            channel.socket.shutdownBoth()
-            return true
-        }
-    }
-
-    /// The server broke the protocol: there is no way back into step.
-    func poison(_ error: ProtocolError) {
-        if case .messageTooLarge(_, _, let limit) = error, limit == inbound.limits.maximumLength,
-            limit < MessageFramer.Limits.defaultMaximumLength
-        {
-            return fail(
-                PostgresError(
-                    code: .resultTooLarge, message: "the server at \(server.address): \(error)", outcome: .unknown,
-                    hint: "the connection is closed; raise maximumMessageBytes to take such a message",
-                    underlying: error),
-                holding: .reader)
-        }
-        fail(
-            PostgresError(
-                code: .brokenProtocol, message: "the server at \(server.address) broke the protocol: \(error)",
-                outcome: .unknown, hint: "the connection is closed; is this a PostgreSQL server?", underlying: error),
-            holding: .reader)
-    }
-
-    /// Who sends the Terminate.
-    private enum Sender {
-        case isCaller
-        case isOther
-        case isFull
-    }
-
-    /// Closes, with a Terminate behind what is pending if the socket takes it at once. The server sees it when it is done with the
-    /// statements in flight; nobody waits for that.
-    func close() {
-        let reason = PostgresError(
-            code: .connectionClosed, message: "the connection was closed by close()", outcome: .notSent)
-        let sender = state.withLock { state -> Sender in
-            // With the socket full there is only the end of the connection.
-            guard state.closed == nil, !state.wantsWrite, !state.isSenderDead else { return .isFull }
-            let start = state.pending.count
-            state.pending.terminate()
-            state.encodedBytes &+= state.pending.count &- start
-            if state.sending {
-                state.closed = reason
-                state.isLeaving = true
-                return .isOther
-            }
-            takeSenderRole(&state)
-            return .isCaller
-        }
-        switch sender {
-        case .isFull: return fail(reason)
-        case .isOther: return
-        case .isCaller: break
-        }
-        do {
-            if try sendOutgoing() { channel.sendCloseNotify() }
-        } catch {
-            // The end is the same.
-        }
-        // What others have queued behind it meanwhile is still pending, so it counts as not sent.
-        state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
-        fail(reason, holding: .sender)
-    }
-
-    /// Under the lock, whenever a role was given back: the descriptor may be closed only when nobody is inside a call of it.
-    func closeDescriptorIfUnused(_ state: inout ConnectionState) {
-        guard state.closed != nil else { return }
-        if state.isLeaving {
-            // The sender is done. It may be a caller in the middle of its statement, so the rest is the loop's.
-            if !state.sending { loop.scheduleTurn(self) }
-            return
-        }
-        guard !state.isDescriptorClosed, !state.sending, state.reader != .caller, !state.loopReads else { return }
-        state.isDescriptorClosed = true
-        channel.close()
     }
 
     private func countSends(_ state: inout ConnectionState) {

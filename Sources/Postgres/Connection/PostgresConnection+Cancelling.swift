@@ -9,6 +9,8 @@ extension PostgresConnection {
     /// pipeline goes on behind the statement that was stopped, unless it is atomic; of an atomic one, what was not sent yet follows
     /// first, because it ends only with its Sync. A COPY in also gets CopyFail, and fails wherever it is.
     ///
+    /// If the way of the request breaks, so that it could still arrive, the connection is closed as soon as the statement has ended.
+    ///
     /// - Returns: true if something was in flight; it has ended by now, stopped or not, for it may have come to its end before the
     ///   request arrived. False if nothing was, or if it was being cancelled already; then nothing is waited for.
     /// - Throws: `unsupported` if several requests are in flight that are not one pipeline, because any of them could be hit, or if the

@@ -31,6 +31,8 @@ final class RowStream: @unchecked Sendable {
     var copy: CopyResponse?
     /// CopyDone or CopyFail was written.
     var hasEndedCopy = false
+    /// It was CopyDone: the COPY may have taken effect.
+    var isDoneCopy = false
     /// A COPY in that somebody has cancelled: what the server says of it is still to come.
     var isCancelledCopy = false
 

@@ -41,7 +41,8 @@ public struct PostgresTransaction: PostgresExecutor {
     /// - `.atomic`: one Sync; a failure aborts all, and the transaction has failed.
     /// - `.isolated`: a Sync behind each; a failure leaves the transaction failed, and the server refuses those behind it (25P02).
     ///   At the beginning of a transaction it costs one more round trip, for BEGIN.
-    /// - `.savepoints`: a failure stays with its statement, and the transaction goes on.
+    /// - `.savepoints`: a failure stays with its statement, and the transaction goes on. But if it was stopped by a deadline or a
+    ///   cancelled task before all of it was sent, the transaction has failed, and nothing of it counts.
     public func run(_ pipeline: PostgresPipeline) async throws(PostgresError) -> PostgresPipeline.Results {
         do {
             let replies = try await flow.core.observed(

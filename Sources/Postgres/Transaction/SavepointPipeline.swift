@@ -47,6 +47,19 @@ struct SavepointPipeline {
     /// The replies that tell of the transaction itself: of its beginning and its end.
     func frame(_ replies: [Reply]) -> [Reply] { Array(replies.prefix(opening) + replies.suffix(2)) }
 
+    /// Why the transaction goes on as a failed one; nil if it does not.
+    ///
+    /// A statement that fails is healed by the group behind it. There is none behind the last; and where the pipeline was cut short,
+    /// what comes behind the cut was not sent.
+    func failure(_ replies: [Reply]) -> PostgresError? { frame(replies).lazy.compactMap(\.error).first }
+
+    /// One reply for each statement, inside a transaction that goes on.
+    func settledInside(_ replies: [Reply]) -> [Reply] {
+        var own = settled(replies)
+        if let failure = failure(replies) { own.undo(because: failure) }
+        return own
+    }
+
     /// One reply for each statement.
     func settled(_ replies: [Reply]) -> [Reply] {
         guard replies.count == items.count else { return replies }
@@ -100,11 +113,17 @@ struct CommitGroup {
     /// One reply for each statement; `error` is why the transaction was not committed.
     func settled(_ replies: [Reply], _ error: PostgresError?) -> [Reply] {
         var own = woven?.settled(replies) ?? Array(replies.dropFirst(leads).dropLast())
-        guard let error else { return own }
-        for index in own.indices where own[index].error == nil || own[index].error?.outcome == .succeeded {
-            own[index].add(error: error.undone())
-        }
+        if let error { own.undo(because: error) }
         return own
+    }
+}
+
+extension [Reply] {
+    /// What succeeded was undone.
+    fileprivate mutating func undo(because error: PostgresError) {
+        for index in indices where self[index].error == nil || self[index].error?.outcome == .succeeded {
+            self[index].add(error: error.undone())
+        }
     }
 }
 

@@ -80,7 +80,8 @@ extension TransactionFlow {
                 throw error
             }
             settle(leads, woven.frame(replies))
-            return woven.settled(replies)
+            if woven.failure(replies) != nil { noteFailure() }
+            return woven.settledInside(replies)
         }
     }
 

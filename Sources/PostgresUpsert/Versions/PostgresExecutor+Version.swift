@@ -56,11 +56,11 @@ extension PostgresExecutor {
             do throws(PostgresError) {
                 return try await self.upsert(upsert)
             } catch {
-                attempt += 1
-                guard error.code == .staleVersion, attempt <= retry.attempts, let mine = upsert.row,
+                guard error.code == .staleVersion, let pause = retry.pause(behindAttempt: attempt),
+                    let mine = upsert.row,
                     let current = (error.underlying as? UpsertStaleVersion<Row>)?.current
                 else { throw error }
-                let pause = retry.pause(beforeAttempt: attempt)
+                attempt += 1
                 if let deadline, ContinuousClock.now + pause >= deadline { throw error }
                 try await Task.sleep(for: pause)
                 var resolved = try await resolve(current, mine)
