@@ -62,11 +62,12 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     ) {
         // The flight itself is run again, and counted.
         let upsert = upsert.retry(.never)
-        self.init(table: Row.table.name, options: options, declarationError: { upsert.error }) {
-            (rows) async throws(PostgresError) in
-            guard rows.count != 1 else { return Array(try await executor.upsert(upsert(rows[0]))) }
-            return Array(try await executor.upsert(upsert.rows(rows)))
-        }
+        self.init(
+            table: Row.table.name, options: options, declarationError: { upsert.error },
+            run: { (rows) async throws(PostgresError) in
+                guard rows.count != 1 else { return Array(try await executor.upsert(upsert(rows[0]))) }
+                return Array(try await executor.upsert(upsert.rows(rows)))
+            })
     }
 
     /// A writer over a pool that asks nothing about its rows.
@@ -87,15 +88,16 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         counting executor: some PostgresExecutor, _ upsert: Upsert<Row, Never>, _ options: UpsertWriterOptions
     ) where Output == Never {
         let upsert = upsert.retry(.never)
-        self.init(table: Row.table.name, options: options, declarationError: { upsert.error }) {
-            (rows) async throws(PostgresError) in
-            if rows.count == 1 {
-                try await executor.upsert(upsert(rows[0]))
-            } else {
-                try await executor.upsert(upsert.rows(rows))
-            }
-            return nil
-        }
+        self.init(
+            table: Row.table.name, options: options, declarationError: { upsert.error },
+            run: { (rows) async throws(PostgresError) in
+                if rows.count == 1 {
+                    try await executor.upsert(upsert(rows[0]))
+                } else {
+                    try await executor.upsert(upsert.rows(rows))
+                }
+                return nil
+            })
     }
 
     /// Over anything that runs rows; for tests.

@@ -204,11 +204,12 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
     @Test func u44AMistakeInTheUpsertIsNotLookedForInItsRows() async throws {
         let runs = Atomic(0)
         let mistake = PostgresError(code: .invalidArgument, message: "no key")
-        let writer = UpsertWriter<PageStats, Int>(table: "page_stats", declarationError: { mistake }) {
-            (_) async throws(PostgresError) in
-            runs.add(1, ordering: .relaxed)
-            throw mistake
-        }
+        let writer = UpsertWriter<PageStats, Int>(
+            table: "page_stats", declarationError: { mistake },
+            run: { (_) async throws(PostgresError) in
+                runs.add(1, ordering: .relaxed)
+                throw mistake
+            })
         await withTaskGroup(of: Void.self) { group in
             for number in 0..<50 { group.addTask { _ = try? await writer.upsert(row("p\(number)")) } }
         }
