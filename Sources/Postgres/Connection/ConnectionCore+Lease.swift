@@ -136,8 +136,25 @@ enum Caller: Sendable, Equatable {
     case thread(Int)
 
     static var current: Caller {
-        if let task = withUnsafeCurrentTask(body: { $0?.hashValue }) { return .task(task) }
-        return .thread(pthread_self().hashValue)
+        guard let task = currentTask else { return .thread(pthread_self().hashValue) }
+        if let lent = lent.get(), lent.task == task { return lent.caller }
+        return .task(task)
+    }
+
+    private static var currentTask: Int? { withUnsafeCurrentTask { $0?.hashValue } }
+
+    /// For whom the current task does its work; not so the tasks that it makes.
+    private struct Lent: Sendable {
+        let task: Int
+        let caller: Caller
+    }
+
+    private static let lent = TaskLocal<Lent?>(wrappedValue: nil)
+
+    /// Runs a body as if it were this caller who does so: it waits for the current task.
+    func lend(_ body: () async -> Void) async {
+        guard let task = Caller.currentTask else { return await body() }
+        await Caller.lent.withValue(Lent(task: task, caller: self), operation: body)
     }
 }
 
