@@ -136,6 +136,135 @@ struct BlockingTests {
         }
     }
 
+    private struct Point: PostgresRowDecodable, Equatable {
+        var x: Int
+        var y: String
+
+        init(x: Int, y: String) {
+            self.x = x
+            self.y = y
+        }
+
+        init(row: PostgresRow) throws(PostgresError) {
+            self.init(x: try row.decode("x", as: Int.self), y: try row.decode("y", as: String.self))
+        }
+    }
+
+    private static let points: PostgresQuery = "SELECT n::int8 AS x, 'p' || n AS y FROM generate_series(1, 3) AS n"
+    private static let expected = (1...3).map { Point(x: $0, y: "p\($0)") }
+
+    @Test func typedQueriesInOneRoundTrip() async throws {
+        try await blocking { db throws in
+            let before = db.statistics
+            let (points, count) = try db.pipeline(
+                Self.points.as(Point.self), PostgresQuery("SELECT 7").as(Int.self))
+            #expect((db.statistics - before).roundTrips == 1)
+            #expect(try points.all() == Self.expected)
+            #expect(try count.one() == 7)
+            try db.transaction { tx throws in
+                let (first, failed) = try tx.pipeline(
+                    .savepoints, PostgresQuery("SELECT 1").as(Int.self), PostgresQuery("SELECT 1 / 0").as(Int.self))
+                #expect(try first.one() == 1)
+                #expect(throws: PostgresError.self) { try failed.one() }
+                #expect(try tx.commit(with: "SELECT 2", as: Int.self).one() == 2)
+            }
+        }
+    }
+
+    @Test func streamsAndCursorsOfEveryForm() async throws {
+        try await blocking { db throws in
+            try readEveryForm(db)
+            try readEveryCursor(
+                { try db.cursor(Self.points, as: Point.self, fetching: 2) },
+                { try db.cursor(Self.points, as: (Int, String).self, fetching: 2, withHold: true) },
+                { try db.cursor(Self.points, fetching: 2) })
+            try db.transaction { tx throws in
+                try readEveryForm(tx)
+                try readEveryCursor(
+                    { try tx.cursor(Self.points, as: Point.self, fetching: 2) },
+                    { try tx.cursor(Self.points, as: (Int, String).self, fetching: 2) },
+                    { try tx.cursor(Self.points, fetching: 2) })
+            }
+        }
+    }
+
+    private func readEveryForm(_ db: some PostgresBlockingStreaming) throws {
+        var typed = try db.stream(Self.points, as: Point.self)
+        var tuples = try db.stream(Self.points, as: (Int, String).self)
+        var rows = try db.stream(Self.points)
+        for point in Self.expected {
+            #expect(try typed.next() == point)
+        }
+        #expect(try typed.next() == nil)
+        for point in Self.expected {
+            let (x, y) = try #require(try tuples.next())
+            #expect(Point(x: x, y: y) == point)
+        }
+        #expect(try tuples.next() == nil)
+        #expect(try rows.next()?.decode("y", as: String.self) == "p1")
+    }
+
+    private func readEveryCursor(
+        _ typed: () throws -> PostgresBlockingCursor<Point>,
+        _ tuples: () throws -> PostgresBlockingCursor<(Int, String)>,
+        _ rows: () throws -> PostgresBlockingCursor<PostgresRow>
+    ) throws {
+        var points = try typed()
+        for point in Self.expected { #expect(try points.next() == point) }
+        #expect(try points.next() == nil)
+        var pairs = try tuples()
+        for point in Self.expected {
+            let (x, y) = try #require(try pairs.next())
+            #expect(Point(x: x, y: y) == point)
+        }
+        #expect(try pairs.next() == nil)
+        var last = try rows()
+        #expect(try last.next()?.decode("x", as: Int.self) == 1)
+        try last.close()
+    }
+
+    @Test func typedRowsAreCopiedOut() async throws {
+        try await blocking { db throws in
+            try db.script("CREATE TEMP TABLE copied (x int8, y text)")
+            #expect(try db.copy(into: "copied", column: "x", values: 4...5_000) == 4997)
+            try db.execute("TRUNCATE copied")
+            try db.copy(into: "copied", columns: ["x", "y"], rows: Self.expected.map { ($0.x, $0.y) })
+            var tuples = try db.copy(from: "copied", columns: ["y", "x"], as: (String, Int).self)
+            for point in Self.expected {
+                let (y, x) = try #require(try tuples.next())
+                #expect(Point(x: x, y: y) == point)
+            }
+            #expect(try tuples.next() == nil)
+            var points = try db.copy(from: "copied", as: Point.self)
+            for point in Self.expected { #expect(try points.next() == point) }
+            #expect(try points.next() == nil)
+            var query = try db.copy(rowsOf: Self.points, as: Point.self)
+            for point in Self.expected { #expect(try query.next() == point) }
+            var numbers = try db.copy(rowsOf: "SELECT generate_series(1, 100000)::int8", as: Int.self)
+            var sum = 0
+            while let number = try numbers.next() { sum += number }
+            #expect(sum == 5_000_050_000)
+            var wrong = try db.copy(from: "copied", columns: ["y"], as: Int.self)
+            #expect(throws: PostgresError.self) { try wrong.next() }
+            #expect(throws: PostgresError.self) { try db.copy(from: "copied", columns: ["z"], as: Int.self) }
+            #expect(try db.query("SELECT 1", as: Int.self).one() == 1)
+        }
+    }
+
+    @Test func largeObjects() async throws {
+        try await blocking { db throws in
+            try db.transaction { tx throws in
+                let object = try PostgresLargeObject.create(in: tx)
+                let bytes = (0..<1_500_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+                try object.write(bytes, in: tx)
+                try object.write([1, 2], at: bytes.count, in: tx)
+                #expect(try object.size(in: tx) == bytes.count + 2)
+                #expect(try object.read(0..<Int.max, in: tx) == bytes + [1, 2])
+                try object.unlink(in: tx)
+            }
+        }
+    }
+
     @Test func closingFromAnotherThreadEndsTheWait() async throws {
         let url = try await PostgresEphemeralServer.shared().connectionURL(over: .unixSocket)
         let db = try await onThread { try PostgresBlockingConnection.connect(url) }

@@ -171,6 +171,67 @@ struct BlockingTransactionTests {
         }
     }
 
+    @Test func copiesAreOfTheTransaction() async throws {
+        try await withConnection { db, table throws in
+            let own = thrown {
+                try db.transaction { tx throws in
+                    #expect(try tx.copy(into: table, column: "n", values: 1...1000) == 1000)
+                    #expect(try tx.copy(into: table) { try $0.write("1001\n1002\n") } == 2)
+                    var sum = 0
+                    var rows = try tx.copy(from: table, as: Int.self)
+                    while let n = try rows.next() { sum += n }
+                    #expect(sum == 502_503)
+                    var bytes: [UInt8] = []
+                    let count = try tx.copy(rowsOf: "SELECT n FROM \(identifier: table) WHERE n > 1000 ORDER BY n") {
+                        bytes += $0
+                    }
+                    #expect(count == 2)
+                    #expect(bytes == Array("1001\n1002\n".utf8))
+                    throw OutOfStock()
+                }
+            }
+            #expect(own is OutOfStock)
+            #expect(try numbers(db, table) == [])
+            try db.transaction { tx throws in
+                try tx.transaction { inner in try inner.copy(into: table, column: "n", values: [1, 2]) }
+                try tx.execute("INSERT INTO \(identifier: table) VALUES (3)")
+            }
+            #expect(try numbers(db, table) == [1, 2, 3])
+        }
+    }
+
+    @Test func aCopyThatFailsFailsTheTransaction() async throws {
+        try await withConnection { db, table throws in
+            let swallowed = error {
+                try db.transaction { tx throws in
+                    try tx.execute("INSERT INTO \(identifier: table) VALUES (1)")
+                    _ = try? tx.copy(into: table) { try $0.write("no number\n") }
+                }
+            }
+            #expect(swallowed?.code == .inFailedSqlTransaction)
+            #expect(try numbers(db, table) == [])
+        }
+    }
+
+    @Test func aStatementOfTheTransactionInsideTheSourceOfACopyIsRefused() async throws {
+        try await withConnection { db, table throws in
+            try db.transaction { tx throws in
+                let copied = try tx.copy(into: table) { writer in
+                    try writer.write("1\n")
+                    let refused = error { try tx.execute("SELECT 1") }
+                    #expect(refused?.code == .transactionEnded)
+                    #expect(refused?.outcome == .notSent)
+                    let outside = error { try db.execute("SELECT 1") }
+                    #expect(outside?.code == .unsupported)
+                    try writer.write("2\n")
+                }
+                #expect(copied == 2)
+                try tx.execute("INSERT INTO \(identifier: table) VALUES (3)")
+            }
+            #expect(try numbers(db, table) == [1, 2, 3])
+        }
+    }
+
     @Test func threadsTakeTurns() async throws {
         let url = try await PostgresEphemeralServer.shared().connectionURL()
         let observer = try await connect()

@@ -307,11 +307,13 @@ struct ReadmeTests {
             for (id, name) in try db.query("SELECT id, name FROM users ORDER BY id", as: (Int, String).self).all() {
                 print(id, name)
             }
+            try db.upsert(into: "users", key: ("id", 4), set: ("name", "Max"), touch: nil)
             // README end
 
-            return printed.lines
+            let stored = try db.query("SELECT name FROM users WHERE id = 4", as: String.self).one()
+            return printed.lines + [stored]
         }
-        #expect(lines == ["1 Ada", "2 Tim", "3 Zoe"])
+        #expect(lines == ["1 Ada", "2 Tim", "3 Zoe", "Max"])
     }
 
     @Test func testing() async throws {

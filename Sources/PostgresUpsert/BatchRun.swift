@@ -25,7 +25,11 @@ extension PostgresExecutor {
     }
 
     /// Runs an upsert that asks for rows.
-    func results<Row, Output>(_ upsert: Upsert<Row, Output>) async throws(PostgresError) -> UpsertResult<Output> {
+    ///
+    /// - Parameter failure: how it failed the first time, if it has been run already.
+    func results<Row, Output>(
+        _ upsert: Upsert<Row, Output>, after failure: PostgresError? = nil
+    ) async throws(PostgresError) -> UpsertResult<Output> {
         if upsert.definition.batching.strategy == .copy, case .many = upsert.rows {
             return try await staged(upsert) { (rows, statement, batch) throws(PostgresError) in
                 let (outputs, affected) = try upsert.read(try rows.all(), of: statement)
@@ -33,7 +37,7 @@ extension PostgresExecutor {
             }
         }
         let batch = try upsert.batch()
-        return try await retrying(upsert.definition.batching.retry) {
+        return try await retrying(upsert.definition.batching.retry, after: failure) {
             () async throws(PostgresError) -> UpsertResult<Output> in
             var results: [PostgresRows<PostgresRow>] = []
             if batch.statements.count == 1 {

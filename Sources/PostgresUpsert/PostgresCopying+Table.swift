@@ -24,7 +24,7 @@ extension PostgresCopying {
     }
 }
 
-extension PostgresBlockingConnection {
+extension PostgresBlockingCopying {
     /// Copies rows into their table, as the form of ``PostgresCopying``.
     @discardableResult
     public func copy<Row: PostgresTable>(_ rows: some Collection<Row>) throws(PostgresError) -> Int {

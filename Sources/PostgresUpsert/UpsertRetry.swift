@@ -5,13 +5,18 @@ extension PostgresExecutor {
     var commitsByItself: Bool { self is PostgresConnection || self is PostgresClient }
 
     /// Runs a batch, and again as `retry` says.
+    ///
+    /// - Parameter first: how it failed the first time, if it has been run already.
     func retrying<Success>(
-        _ retry: PostgresTransaction.Retry, _ run: () async throws(PostgresError) -> Success
+        _ retry: PostgresTransaction.Retry, after first: PostgresError? = nil,
+        _ run: () async throws(PostgresError) -> Success
     ) async throws(PostgresError) -> Success {
         var attempt = 1
         var conflict: PostgresError?
+        var failure = first
         while true {
             do throws(PostgresError) {
+                if let error = failure { throw error }
                 return try await run()
             } catch {
                 // A transaction begun by a statement of its own: that one failed with the first attempt.
@@ -20,6 +25,7 @@ extension PostgresExecutor {
                     throw error
                 }
                 conflict = error
+                failure = nil
                 attempt += 1
                 // Cancelled in the pause: the error says that nothing took effect.
                 do { try await Task.sleep(for: pause) } catch _ { throw error }

@@ -1,5 +1,6 @@
 import Postgres
 import PostgresTesting
+import PostgresUpsert
 import Testing
 
 /// What keeps a connection for longer than a statement, or needs a second one.
@@ -127,6 +128,11 @@ extension FaultSession {
                 try db.transaction { tx in
                     for key in (key + 10)..<(key + 13) { try tx.execute(.insert(key, 7)) }
                 }
+            })
+        claims.append(
+            claimBlocking((key + 13)..<(key + 16)) {
+                let count = try db.upsert(((key + 13)..<(key + 16)).map { FaultRow(key: $0, n: 7) })
+                #expect(count == 3)
             })
         return claims
     }

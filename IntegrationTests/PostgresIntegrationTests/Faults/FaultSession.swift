@@ -76,7 +76,7 @@ struct FaultSession: Sendable, CustomTestStringConvertible {
         FaultSession(
             name: "request to cancel", use: .connection(cancelled), keyCount: 2, cancels: true, harmedConnection: 1),
         FaultSession(name: "pool", use: .pool(pool), keyCount: 8),
-        FaultSession(name: "blocking API", use: .blocking(blocking), keyCount: 13, copiesIn: true),
+        FaultSession(name: "blocking API", use: .blocking(blocking), keyCount: 16, copiesIn: true),
     ]
 
     // MARK: What they claim

@@ -40,10 +40,7 @@ extension ConnectionCore {
 
     @inline(__always)
     func refuseOnLoop() throws(PostgresError) {
-        guard loop.isCurrent else { return }
-        throw PostgresError(
-            code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself",
-            hint: "use PostgresConnection there")
+        if loop.isCurrent { throw .blockingOnTheLoop }
     }
 
     func waitForRoomBlocking(for writer: Int? = nil) throws(PostgresError) {

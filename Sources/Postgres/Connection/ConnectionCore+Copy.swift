@@ -89,12 +89,16 @@ extension ConnectionCore {
         return stream
     }
 
-    /// Bytes: the blocking API has no rows to copy out, and no transaction to do it in.
-    func copyOutBlocking(_ sql: String) throws(PostgresError) -> RowStream {
+    /// As `copyOut`, for the blocking API.
+    func copyOutBlocking(
+        _ sql: String, rows columns: PostgresColumns?, as writer: Int?
+    ) throws(PostgresError) -> RowStream {
         let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
-        try queueCopyBlocking(stream, sql, .copiesOut, as: nil)
+        stream.columns = columns
+        try queueCopyBlocking(stream, sql, columns == nil ? .copiesOut : [.copiesOut, .streams], as: writer)
         do throws(PostgresError) {
             try beginBlocking(stream)
+            try check(stream)
         } catch {
             abandon(stream)
             throw error.with(sql: sql)

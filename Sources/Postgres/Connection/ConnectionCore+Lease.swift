@@ -139,8 +139,9 @@ enum Caller: Sendable, Equatable {
     case thread(Int)
 
     static var current: Caller {
-        if let task = withUnsafeCurrentTask(body: { $0?.hashValue }) { return .task(task) }
-        return .thread(threadNumber)
+        guard let task = currentTask else { return .thread(threadNumber) }
+        if let lent = lent.get(), lent.task == task { return lent.caller }
+        return .task(task)
     }
 
     private static let lastThread = Atomic<Int>(0)
@@ -156,6 +157,22 @@ enum Caller: Sendable, Equatable {
         let number = lastThread.add(1, ordering: .relaxed).newValue
         pthread_setspecific(place, UnsafeRawPointer(bitPattern: number))
         return number
+    }
+
+    private static var currentTask: Int? { withUnsafeCurrentTask { $0?.hashValue } }
+
+    /// For whom the current task does its work; not so the tasks that it makes.
+    private struct Lent: Sendable {
+        let task: Int
+        let caller: Caller
+    }
+
+    private static let lent = TaskLocal<Lent?>(wrappedValue: nil)
+
+    /// Runs a body as if it were this caller who does so: it waits for the current task.
+    func lend(_ body: () async -> Void) async {
+        guard let task = Caller.currentTask else { return await body() }
+        await Caller.lent.withValue(Lent(task: task, caller: self), operation: body)
     }
 }
 

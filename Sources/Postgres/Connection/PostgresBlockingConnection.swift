@@ -12,10 +12,13 @@ import Synchronization
 /// thread of the cooperative pool.
 public final class PostgresBlockingConnection: Sendable {
     let core: ConnectionCore
+    /// The same connection for asynchronous code, which may outlive this object: the last reference to either closes it.
+    public let asynchronous: PostgresConnection
 
-    init(core: ConnectionCore) { self.core = core }
-
-    deinit { core.close() }
+    init(core: ConnectionCore) {
+        self.core = core
+        asynchronous = PostgresConnection(core: core)
+    }
 
     /// As ``PostgresConnection/connect(_:)-(String)``.
     public static func connect(_ url: String) throws(PostgresError) -> PostgresBlockingConnection {
@@ -27,10 +30,7 @@ public final class PostgresBlockingConnection: Sendable {
         -> PostgresBlockingConnection
     {
         let loop = EventLoop.shared
-        if loop.isCurrent {
-            throw PostgresError(
-                code: .unsupported, message: "a blocking call on the thread of the event loop would wait for itself")
-        }
+        if loop.isCurrent { throw .blockingOnTheLoop }
         // Establishing is a matter of waiting, not of speed: it is written once, and runs on the loop meanwhile.
         let finished = Handover<ConnectionCore>()
         let thread = BlockedThread()
@@ -66,28 +66,6 @@ public final class PostgresBlockingConnection: Sendable {
     @inlinable
     public func query<Row>(_ query: PostgresQuery.Typed<Row>) throws(PostgresError) -> PostgresRows<Row> {
         PostgresRows(reply: try perform(query.query, query.formats), decode: query.decode)
-    }
-
-    /// Rows without a type, read by column name or position.
-    @inlinable
-    public func query(_ query: PostgresQuery) throws(PostgresError) -> PostgresRows<PostgresRow> {
-        try self.query(query.as(PostgresRow.self))
-    }
-
-    /// Rows as tuples; one element is just the element.
-    @inlinable
-    public func query<each Column: PostgresDecodable>(
-        _ query: PostgresQuery, as columns: (repeat each Column).Type
-    ) throws(PostgresError) -> PostgresRows<(repeat each Column)> {
-        try self.query(query.as(columns))
-    }
-
-    /// Rows as a type that reads itself by column name.
-    @inlinable
-    public func query<Row: PostgresRowDecodable>(
-        _ query: PostgresQuery, as row: Row.Type
-    ) throws(PostgresError) -> PostgresRows<Row> {
-        try self.query(query.as(row))
     }
 
     /// Runs a statement, and tells how many rows it inserted, updated, deleted or selected.

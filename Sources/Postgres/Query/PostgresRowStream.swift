@@ -68,6 +68,7 @@ public struct PostgresBlockingRowStream<Row> {
     private var cursor = RowCursor(Reply())
     private let decode: @Sendable (PostgresRow) throws(PostgresError) -> Row
 
+    @usableFromInline
     init(handle: RowStreamHandle, decode: @escaping @Sendable (PostgresRow) throws(PostgresError) -> Row) {
         self.handle = handle
         self.decode = decode

@@ -8,7 +8,7 @@
 public struct PostgresBlockingTransaction: Sendable {
     let flow: TransactionFlow
     let writer: Int
-    private let isNested: Bool
+    let isNested: Bool
 
     init(_ flow: TransactionFlow, writer: Int, isNested: Bool = false) {
         self.flow = flow
@@ -19,25 +19,6 @@ public struct PostgresBlockingTransaction: Sendable {
     /// As ``PostgresTransaction/query(_:)``.
     public func query<Row>(_ query: PostgresQuery.Typed<Row>) throws(PostgresError) -> PostgresRows<Row> {
         PostgresRows(reply: try perform(query.query, query.formats), decode: query.decode)
-    }
-
-    /// Rows without a type, read by column name or position.
-    public func query(_ query: PostgresQuery) throws(PostgresError) -> PostgresRows<PostgresRow> {
-        try self.query(query.as(PostgresRow.self))
-    }
-
-    /// Rows as tuples; one element is just the element.
-    public func query<each Column: PostgresDecodable>(
-        _ query: PostgresQuery, as columns: (repeat each Column).Type
-    ) throws(PostgresError) -> PostgresRows<(repeat each Column)> {
-        try self.query(query.as(columns))
-    }
-
-    /// Rows as a type that reads itself by column name.
-    public func query<Row: PostgresRowDecodable>(
-        _ query: PostgresQuery, as row: Row.Type
-    ) throws(PostgresError) -> PostgresRows<Row> {
-        try self.query(query.as(row))
     }
 
     /// As ``PostgresTransaction/execute(_:)``.
@@ -107,12 +88,24 @@ public struct PostgresBlockingTransaction: Sendable {
         return result
     }
 
-    /// As ``PostgresTransaction/commit(with:)-(PostgresQuery)``.
-    @discardableResult
-    public func commit(with query: PostgresQuery) throws(PostgresError) -> PostgresRows<PostgresRow> {
+    /// Runs the last statement and COMMIT in one round trip: as the form of ``PostgresTransaction``.
+    public func commit<Row>(with query: PostgresQuery.Typed<Row>) throws(PostgresError) -> PostgresRows<Row> {
         var pipeline = PostgresPipeline(.atomic)
         let ticket = pipeline.add(query)
         return try commit(with: pipeline)[ticket]
+    }
+
+    /// As ``PostgresTransaction/commit(with:)-(PostgresQuery)``.
+    @discardableResult
+    public func commit(with query: PostgresQuery) throws(PostgresError) -> PostgresRows<PostgresRow> {
+        try commit(with: query.as(PostgresRow.self))
+    }
+
+    /// Runs the last statement and COMMIT in one round trip; rows as tuples.
+    public func commit<each Column: PostgresDecodable>(
+        with query: PostgresQuery, as columns: (repeat each Column).Type
+    ) throws(PostgresError) -> PostgresRows<(repeat each Column)> {
+        try commit(with: query.as(columns))
     }
 
     /// As ``PostgresTransaction/commit(with:)-(PostgresPipeline)``.
