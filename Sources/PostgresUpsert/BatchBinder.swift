@@ -17,7 +17,7 @@ struct BatchBinder<Row> {
 
     /// A row as a statement of its own.
     mutating func bind(row index: Int) throws(PostgresError) {
-        let plan = definition.plan(.row)
+        let plan = definition.plan(.row).plan(of: rows[index])
         let query: PostgresQuery
         do throws(PostgresError) { query = try plan.query(rows[index]) } catch {
             throw error.with(message: "row \(index): \(error.message)")

@@ -1,20 +1,64 @@
 import Postgres
 
+/// One row of each key.
+struct DistinctRows<Row> {
+    var rows: [Row]
+    /// For each row that was given, the place of the one that stands for it.
+    var representatives: [Int]
+    /// The place of each among the rows that were given; of a merged one, that of the first.
+    var origins: [Int]
+
+    /// The rows that were given, with those that are sent at the places where errors shall say that they are.
+    func placed(among given: [Row]) -> [Row] {
+        var placed = given
+        for (row, origin) in zip(rows, origins) { placed[origin] = row }
+        return placed
+    }
+}
+
 extension UpsertDefinition {
+    /// Throws the error of the first value that cannot be encoded, if there is one, saying which of the rows given it is in.
+    func locateFailure(_ distinct: DistinctRows<Row>, _ given: [Row], _ plan: UpsertPlan<Row>) throws(PostgresError) {
+        let placed = distinct.placed(among: given)
+        for (absent, indices) in plan.groups(of: placed, distinct.origins) {
+            let plan = plan.variant(absent: absent)
+            for column in plan.columns {
+                var encoder = PostgresEncoder()
+                try plan.write(column, of: placed, order: indices, to: &encoder)
+            }
+        }
+    }
+
+    /// Rows of one key to which the predicate of a partial index does not apply are different rows of the table, and which they are
+    /// only the server knows: none may stand for another.
+    func checkDuplicates() throws(PostgresError) {
+        switch shape.target {
+        case .columns(_, predicate: .some): break
+        default: return
+        }
+        if case .fail = batching.duplicates.policy { return }
+        throw .upsert(
+            "table \"\(layout.name)\": duplicates(...) does not go with a partial index, outside of which rows of one key do"
+                + " not conflict", hint: "leave it out, and upsert rows of one key in different batches")
+    }
+
     /// One row of each key, and for each row that was given the place of the one that stands for it.
     func distinct(
         _ rows: [Row], _ groups: [[Int]], _ plan: UpsertPlan<Row>
-    ) throws(PostgresError) -> (rows: [Row], representatives: [Int]) {
+    ) throws(PostgresError) -> DistinctRows<Row> {
         // For each row that is not kept as it is: the first of its group.
         var firsts: [Int: Int] = [:]
         var replaced: [Int: Row] = [:]
+        var lasts: [Int: Int] = [:]
         for group in groups {
             guard let first = group.first, let last = group.last else { continue }
             for index in group { firsts[index] = first }
             switch batching.duplicates.policy {
             case .fail: throw plan.duplicateKeys(groups)
             case .keepFirst: break
-            case .keepLast: replaced[first] = rows[last]
+            case .keepLast:
+                replaced[first] = rows[last]
+                lasts[first] = last
             case .merge(let merge):
                 replaced[first] = group.dropFirst().reduce(rows[first]) { merge($0, rows[$1]) }
             }
@@ -23,6 +67,7 @@ extension UpsertDefinition {
         kept.reserveCapacity(rows.count)
         var representatives: [Int] = []
         representatives.reserveCapacity(rows.count)
+        var origins: [Int] = []
         for (index, row) in rows.enumerated() {
             // A group's first row comes before its others, so its place is known.
             if let first = firsts[index], first != index {
@@ -30,10 +75,11 @@ extension UpsertDefinition {
             } else {
                 representatives.append(kept.count)
                 kept.append(replaced[index] ?? row)
+                origins.append(lasts[index] ?? index)
             }
         }
         try checkMerged(replaced, rows, plan)
-        return (kept, representatives)
+        return DistinctRows(rows: kept, representatives: representatives, origins: origins)
     }
 
     /// A row merged into one of another key would stand for rows that it has nothing to do with.

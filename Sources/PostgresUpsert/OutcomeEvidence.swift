@@ -24,6 +24,11 @@ func markName(of quotedTable: String) -> String {
     "postgres_swift.upsert_" + String(stableHash(quotedTable), radix: 16)
 }
 
+/// Under which name the number of the row that is on its way into a table is kept.
+func rowNumberName(of quotedTable: String) -> String {
+    "postgres_swift.row_" + String(stableHash(quotedTable), radix: 16)
+}
+
 /// What has to be known of a server and a table to choose how outcomes are told.
 struct TableFacts: Sendable, Equatable {
     /// `server_version_num`: 150018 is 15.18.

@@ -4,16 +4,16 @@ extension PostgresExecutor {
     /// Runs a batch by way of a temporary table, in a transaction of its own or in that of the caller.
     func staged<Row, Output, Success>(
         _ upsert: Upsert<Row, Output>,
-        _ read: (PostgresRows<PostgresRow>, UpsertStatementRows<Row>, UpsertBatch<Row>) throws(PostgresError) -> Success
+        _ read: (StagedAnswer, UpsertStatementRows<Row>, UpsertBatch<Row>) throws(PostgresError) -> Success
     ) async throws(PostgresError) -> Success {
         let batch = try upsert.stagedBatch()
         let statement = batch.batch.statements[0]
-        let rows: PostgresRows<PostgresRow>
+        let answer: StagedAnswer
         if let transaction = self as? PostgresTransaction {
-            rows = try await transaction.runStaged(batch, statement.query)
+            answer = try await transaction.runStaged(batch, statement.query)
         } else {
-            rows = try await retrying(upsert.definition.batching.retry) {
-                () async throws(PostgresError) -> PostgresRows<PostgresRow> in
+            answer = try await retrying(upsert.definition.batching.retry) {
+                () async throws(PostgresError) -> StagedAnswer in
                 do {
                     if let connection = self as? PostgresConnection {
                         return try await connection.transaction { try await $0.runStaged(batch, statement.query) }
@@ -29,7 +29,7 @@ extension PostgresExecutor {
                     hint: "use strategy(.automatic)")
             }
         }
-        return try read(rows, statement, batch.batch)
+        return try read(answer, statement, batch.batch)
     }
 }
 
@@ -37,7 +37,7 @@ extension PostgresTransaction {
     /// CREATE, COPY, INSERT and DROP: four round trips, and one for the COPY's types.
     fileprivate func runStaged<Row>(
         _ batch: StagedBatch<Row>, _ insert: PostgresQuery
-    ) async throws(PostgresError) -> PostgresRows<PostgresRow> {
+    ) async throws(PostgresError) -> StagedAnswer {
         try await execute(batch.create)
         var copy = batch.copy
         try await self.copy(into: StagedRows.name, schema: "pg_temp", columns: copy.columns) {
@@ -48,8 +48,14 @@ extension PostgresTransaction {
         pipeline.add(StagedRows.drop)
         let results = try await run(pipeline)
         try results.check()
-        return results[ticket]
+        return StagedAnswer(rows: results[ticket], bytes: copy.bytes)
     }
+}
+
+/// What came back for rows of a stage, and how many bytes they had.
+struct StagedAnswer {
+    var rows: PostgresRows<PostgresRow>
+    var bytes: Int
 }
 
 /// A batch, and what makes its stage.
@@ -76,15 +82,17 @@ extension UpsertDefinition {
         }
         let plan = plan(.stage)
         if let failure = plan.failure { throw failure }
+        try checkDuplicates()
         let order = try plan.keys(of: rows).order()
         if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
-            let (kept, representatives) = try distinct(rows, order.duplicates, plan)
-            var staged = try stagedBatch(kept)
-            staged.batch.representatives = representatives
+            let kept = try distinct(rows, order.duplicates, plan)
+            var staged = try stagedBatch(kept.rows)
+            staged.batch.representatives = kept.representatives
+            let sent = staged.batch.statements.first?.order ?? Array(kept.rows.indices)
+            staged.copy = StageCopy(plan.columns, kept.placed(among: rows), sent.map { kept.origins[$0] })
             return staged
         }
-        if case .matched = plan.answer, order.holdsNull { throw plan.nullKey }
         let query = PostgresQuery(plan.text, parameterCount: plan.parameterCount) { plan.appendConstants(to: &$0) }
         let statement = UpsertStatementRows(
             query: query, plan: plan, order: order.indices, count: rows.count, bytes: 0)
@@ -105,6 +113,10 @@ struct StageCopy<Row> {
     private let rows: [Row]
     private let order: [Int]?
     private var next = 0
+    /// How many bytes were written.
+    private(set) var bytes = 0
+
+    private var count: Int { order?.count ?? rows.count }
 
     init(_ sent: [Column<Row>], _ rows: [Row], _ order: [Int]?) {
         self.sent = sent
@@ -119,9 +131,11 @@ struct StageCopy<Row> {
     /// About 64 KiB of rows; false when these were the last.
     mutating func writeRows(into encoder: inout PostgresEncoder) throws(PostgresError) -> Bool {
         var block = CellBlock()
-        while next < rows.count {
+        let start = encoder.byteCount
+        defer { bytes += encoder.byteCount - start }
+        while next < self.count {
             if encoder.byteCount >= Self.pieceBytes { return true }
-            let count = min(Self.blockRows, rows.count - next)
+            let count = min(Self.blockRows, self.count - next)
             let indices = order.map { Array($0[next..<next + count]) } ?? Array(next..<next + count)
             block.removeAll()
             for column in sent { try encode(column, indices, into: &block) }

@@ -115,7 +115,8 @@ extension Upsert {
     /// upsert_written UNION ALL SELECT "id" FROM "tags" WHERE "name" = $1 AND NOT EXISTS (SELECT FROM upsert_written)`
     ///
     /// A row that another transaction inserted while the statement ran is in neither part. It is then run again, which finds it;
-    /// in a pipeline, which runs once, such a row has no answer. The outcome of a stored row is `skipped`. Many rows are a
+    /// in a pipeline, which runs once, such a row has no answer. Where it runs again behind the COMMIT of a batch of several rows and
+    /// fails, the error's outcome is `succeeded`: the batch is in. The outcome of a stored row is `skipped`. Many rows are a
     /// statement each. Above READ COMMITTED such a row is a serialization failure (40001). A burnt sequence value is as for any
     /// ON CONFLICT.
     public func doSelect() -> Self { with { $0.action = .select } }
@@ -128,7 +129,9 @@ extension Upsert {
     /// INSERT INTO ... SELECT ... WHERE NOT EXISTS (SELECT FROM upsert_updated) ON CONFLICT ... DO UPDATE ...`
     ///
     /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Rows of a batch are locked
-    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each.
+    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each. Of a table that others
+    /// inherit from, the UPDATE reaches their rows too, until ``Postgres/PostgresExecutor/prepareOutcomes(of:)`` was called: before
+    /// it is not known whether they are partitions.
     public func updateFirst() -> Self { with { $0.updatesFirst = true } }
 
     /// Overwrites these columns only, those given to `set`, and updated-at columns.

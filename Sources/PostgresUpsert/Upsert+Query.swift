@@ -17,7 +17,7 @@ extension Upsert {
 
     private func bindRow() throws(PostgresError) -> UpsertStatementRows<Row> {
         guard case .one(let row) = rows else { throw noRows }
-        let plan = definition.plan(.row)
+        let plan = definition.plan(.row).plan(of: row)
         return UpsertStatementRows(query: try plan.query(row), plan: plan, order: nil, count: 1, bytes: 0)
     }
 

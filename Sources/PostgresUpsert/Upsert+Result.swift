@@ -5,8 +5,8 @@ extension Upsert {
     ///
     /// SQL: `RETURNING (xmax = 0)`, `RETURNING (old.tableoid IS NULL)` since PostgreSQL 18; see
     /// ``Postgres/PostgresExecutor/prepareOutcomes(of:)``. Of many rows that may be left out, by `doNothing()`, `where` or
-    /// `ifChanged()`, the rows written are joined to the rows sent by their key, as the server compares it. Where a trigger
-    /// changes keys this cannot be told, and is an error.
+    /// `ifChanged()`, each carries its number through the INSERT in a setting of the transaction, so that the rows written are told
+    /// from the others whatever their keys are. A BEFORE trigger on the table must not do such an upsert into it.
     public func outcomes() -> Upsert<Row, UpsertOutcome> where Output == Never {
         with(.outcome) { $0.wantsOutcomes = true }
     }

@@ -57,31 +57,39 @@ struct UpsertCut: Sendable {
 
 extension UpsertDefinition {
     /// The rows as statements: sorted by key over all of them, so that concurrent batches do not deadlock.
+    ///
+    /// Rows that lack columns are an exception: a statement has rows of one kind, and so each kind is sorted by itself. Batches of
+    /// several kinds can deadlock with each other; then the server ends one, and `retry` runs it again.
     func batch(_ rows: [Row], _ cut: UpsertCut = UpsertCut()) throws(PostgresError) -> UpsertBatch<Row> {
         let plan = plan(source(cut))
         if let failure = plan.failure { throw failure }
+        try checkDuplicates()
         let keys = try plan.keys(of: rows)
         let order = keys.order()
         if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
-            let (kept, representatives) = try distinct(rows, order.duplicates, plan)
-            var batch = try self.batch(kept, cut)
-            batch.representatives = representatives
-            return batch
-        }
-        var isByRow = plan.form.source == .row
-        if case .matched = plan.answer, order.holdsNull {
-            guard batching.strategy == .automatic, !cut.isSingle else { throw plan.nullKey }
-            isByRow = true
+            let kept = try distinct(rows, order.duplicates, plan)
+            do throws(PostgresError) {
+                var batch = try self.batch(kept.rows, cut)
+                batch.representatives = kept.representatives
+                return batch
+            } catch {
+                try locateFailure(kept, rows, plan)
+                throw error
+            }
         }
         var binder = BatchBinder(self, rows, keys, cut)
-        if isByRow {
+        if plan.form.source == .row {
             for index in order.indices ?? Array(rows.indices) { try binder.bind(row: index) }
         } else if layout.fieldColumns.isEmpty {
             try binder.bind(plan, order.indices, 0..<rows.count)
         } else {
             for (absent, indices) in plan.groups(of: rows, order.indices) {
-                try binder.bind(plan.variant(absent: absent), indices, 0..<indices.count)
+                if isTooUneven(plan.form.source, absent: absent), !cut.isSingle {
+                    for index in indices { try binder.bind(row: index) }
+                } else {
+                    try binder.bind(plan.variant(absent: absent), indices, 0..<indices.count)
+                }
             }
         }
         if cut.isSingle, binder.statements.count != 1 { throw notOneStatement }
@@ -100,6 +108,12 @@ extension UpsertDefinition {
         if strategy == .unnest { return .arrays }
         if UpsertSQL<Row>.cannotBeValues(shape, shape.action, evidence) != nil, !cut.isSingle { return .row }
         return .values(1)
+    }
+
+    /// Whether rows that lack those columns cannot be told apart in a list of VALUES: without anything to update they are left alone.
+    private func isTooUneven(_ source: UpsertForm.Source, absent: UInt64) -> Bool {
+        guard case .values = source, let resolved = try? shape.resolve(layout, absent: absent) else { return false }
+        return UpsertSQL<Row>.cannotBeValues(shape, resolved.action, evidence) != nil
     }
 
     private var notOneStatement: PostgresError {
@@ -159,11 +173,5 @@ extension UpsertPlan {
         return .upsert(
             "table \"\(layout.name)\": a row's key (\(names)) holds NULL, and so would never conflict",
             hint: "leave out rejectingNullKeys(), if its index says NULLS NOT DISTINCT")
-    }
-
-    var nullKey: PostgresError {
-        .upsert(
-            "a key of the batch is NULL, so it cannot be told what became of its row",
-            hint: "upsert rows without a key apart, or do not ask for outcomes")
     }
 }

@@ -3,7 +3,8 @@ public import Postgres
 /// What becomes of rows of one batch that have the same key: one statement cannot write a row twice (SQLSTATE 21000).
 ///
 /// Keys are compared by the bytes that would be sent, so NFC and NFD are two keys; what only the server holds equal, as citext
-/// does, is its error.
+/// does, is its error. With the predicate of a partial index, outside of which rows of one key do not conflict, only `fail` is
+/// possible.
 public struct UpsertDuplicates<Row>: Sendable {
     enum Policy: Sendable {
         case fail
@@ -105,6 +106,9 @@ extension Upsert {
     /// How often a batch runs at most, the first time included, if the server gives it up for a deadlock (40P01) or a
     /// serialization failure (40001). By default five times, with a random pause of up to 10 ms before the second and twice that
     /// before each further one, at most a second.
+    ///
+    /// Batches are sorted by key, and so mostly do not deadlock with each other. Rows that lack columns (``UpsertField``) are sent by
+    /// which they lack, each kind sorted by itself: such batches can, and this is what saves them.
     ///
     /// Nothing of a batch that was given up took effect, so running it again is safe. Inside a transaction it is never run again:
     /// the whole transaction has failed, and ``Postgres/PostgresConnection/transaction(isolation:readOnly:deferrable:retry:_:)``

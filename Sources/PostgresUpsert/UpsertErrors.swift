@@ -82,10 +82,16 @@ extension UpsertShape {
         // A partitioned table has no xmax: tts_virtual_getsysattr, ExecInterpExpr's callers.
         case "0A000": server.routine?.hasSuffix("getsysattr") == true
         // No such alias, before 18; a view without system columns.
-        case "42P01", "42703": server.message.contains("xmax") || server.message.contains("old")
+        case "42P01": names(in: server.message).contains { $0 == "old" }
+        case "42703": names(in: server.message).contains { $0 == "xmax" || $0 == "tableoid" }
         default: false
         }
     }
+}
+
+/// The words of a message that may be names; the others depend on the server's language.
+private func names(in message: String) -> [Substring] {
+    message.split { !($0.isLetter || $0.isNumber || $0 == "_" || $0 == "$") }
 }
 
 extension TableLayout {

@@ -164,6 +164,15 @@ extension UpsertPlan {
         return absent
     }
 
+    static var variantLimit: Int { 256 }
+    var variantCount: Int { variants.withLock { $0.count } }
+
+    /// The plan that a row is bound to.
+    func plan(of row: Row) -> UpsertPlan<Row> {
+        if layout.fieldColumns.isEmpty { return self }
+        return variant(absent: withUnsafePointer(to: row) { absent($0) })
+    }
+
     /// The plan of rows without those columns.
     func variant(absent: UInt64) -> UpsertPlan<Row> {
         if absent == form.absent { return self }
@@ -173,6 +182,8 @@ extension UpsertPlan {
         let plan = UpsertPlan.make(layout, shape, form)
         return variants.withLock { variants in
             if let first = variants[absent] { return first }
+            // As many as there are sets of columns: when it is full it starts again, as texts do.
+            if variants.count >= Self.variantLimit { variants.removeAll() }
             variants[absent] = plan
             return plan
         }

@@ -67,6 +67,10 @@ extension PostgresExecutor {
                 if let error = errors.first(where: { $0.outcome != .aborted }) ?? errors.first { throw error }
                 collected = attempt
             }
+            await runRaced(&collected)
+            if let error = collected.errors.min(by: { $0.key < $1.key })?.value {
+                throw commitsByItself ? error.ofCommittedBatch : error
+            }
             return collected.report()
         }
         let retry = upsert.definition.batching.retry
@@ -78,6 +82,7 @@ extension PostgresExecutor {
                 let part = Array(pending[start..<min(start + 1024, pending.count)])
                 try await run(part, &collected, self is PostgresTransaction ? .savepoints : .isolated)
             }
+            await runRaced(&collected)
             pending = pending.filter { collected.errors[$0]?.mayRunAgain == true }
             guard !pending.isEmpty, commitsByItself, let pause = retry.pause(behindAttempt: attempt) else {
                 return collected.report()
@@ -86,6 +91,21 @@ extension PostgresExecutor {
             do { try await Task.sleep(for: pause) } catch { return collected.report() }
             for index in pending { collected.errors[index] = nil }
         }
+    }
+
+    /// Runs statements of doSelect() again whose row was neither inserted nor found.
+    private func runRaced<Row, Output>(_ collected: inout CollectedAnswers<Row, Output>) async {
+        for _ in 0..<selectAttempts where !collected.raced.isEmpty {
+            let raced = collected.raced.sorted()
+            collected.raced = []
+            do throws(PostgresError) {
+                try await run(raced, &collected, self is PostgresTransaction ? .savepoints : .isolated)
+            } catch {
+                for index in raced { collected.errors[index] = error }
+            }
+        }
+        for index in collected.raced { collected.errors[index] = collected.upsert.definition.layout.notFound }
+        collected.raced = []
     }
 
     private func run<Row, Output>(
@@ -110,6 +130,8 @@ private struct CollectedAnswers<Row: PostgresTable, Output> {
     let batch: UpsertBatch<Row>
     var outputs: [Int: [Output]] = [:]
     var errors: [Int: PostgresError] = [:]
+    /// The statements of doSelect() that answered nothing.
+    var raced: Set<Int> = []
     var affected = 0
 
     init(_ upsert: Upsert<Row, Output>, _ batch: UpsertBatch<Row>) {
@@ -123,7 +145,12 @@ private struct CollectedAnswers<Row: PostgresTable, Output> {
             if case .count = statement.plan.answer {
                 affected += try rows.affected
             } else {
-                let read = try upsert.read(try rows.all(), of: statement)
+                let answers = try rows.all()
+                if answers.isEmpty, upsert.definition.shape.action == .select {
+                    raced.insert(index)
+                    return
+                }
+                let read = try upsert.read(answers, of: statement)
                 outputs[index] = read.outputs
                 affected += read.affected
             }

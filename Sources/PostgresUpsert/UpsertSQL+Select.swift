@@ -2,7 +2,7 @@ import Postgres
 
 extension UpsertSQL {
     /// `WITH upsert_written AS (INSERT ... ON CONFLICT ("k") DO NOTHING RETURNING "a" AS r1) SELECT r1 AS "a" FROM upsert_written
-    /// UNION ALL SELECT "a" FROM "t" WHERE "k" = $1 AND NOT EXISTS (SELECT FROM upsert_written)`
+    /// UNION ALL SELECT "a" FROM "t" WHERE "k" = $1 AND NOT EXISTS (SELECT FROM upsert_written)`, but for inherited rows.
     ///
     /// Both parts see what was committed when the statement began; a row that came into being later is in neither.
     mutating func selectedRow() throws(PostgresError) -> UpsertStatement {
@@ -13,11 +13,12 @@ extension UpsertSQL {
         try appendConflict()
         sql += " RETURNING " + (written + ["true AS inserted"]).joined(separator: ", ")
         sql += ") SELECT " + (results + ["inserted"]).joined(separator: ", ")
-        sql += " FROM upsert_written UNION ALL SELECT " + (columns + ["false"]).joined(separator: ", ")
+        sql += " FROM upsert_written UNION ALL SELECT s.* FROM (SELECT \(regclass) AS tableoid) AS o"
+        // A view has no tableoid: there the name means that of `o`.
+        sql += " CROSS JOIN LATERAL (SELECT " + (columns + ["false"]).joined(separator: ", ")
         sql += " FROM \(layout.quotedName) WHERE "
         for index in resolved.conflictKey ?? [] {
-            let parameter = "$\((resolved.sent.firstIndex(of: index) ?? 0) + 1)"
-            sql += "\(layout.quotedColumns[index]) = \(keyValue(index, parameter)) AND "
+            sql += "\(layout.quotedColumns[index]) = \(keyValue(index)) AND "
         }
         if case .columns(_, let predicate?) = shape.target {
             var condition = UpsertFragment(text: "")
@@ -25,15 +26,51 @@ extension UpsertSQL {
             try append(condition)
             sql += " AND "
         }
-        sql += "NOT EXISTS (SELECT FROM upsert_written)"
+        // Rows of tables that inherit from it do not conflict; those of its partitions do.
+        sql += "(tableoid = o.tableoid OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = o.tableoid))"
+        sql += " AND NOT EXISTS (SELECT FROM upsert_written)) AS s"
         return UpsertStatement(sql: sql, constants: constants, answer: .ordered)
     }
 
-    /// A parameter that stood for a column before, to be compared with that column.
-    private func keyValue(_ index: Int, _ parameter: String) -> String {
+    /// The table's oid.
+    private var regclass: String { "\(literal(layout.quotedName))::regclass::oid" }
+
+    /// The value sent for a key column, to be compared with that column.
+    private func keyValue(_ index: Int) -> String {
         let column = layout.columns[index]
-        if let type = column.declaredType { return "\(parameter)::\(type)" }
+        let value = sentValue(index)
         // Without a type of its own it has the column's.
-        return column.type.oid == 0 ? parameter : asColumnType(index, parameter)
+        if column.declaredType != nil || column.type.oid == 0 || hasOneForm(column.type) { return value }
+        return "(jsonb_populate_record(\(noRow), \(members)))." + layout.quotedColumns[index]
     }
+
+    /// `$1`, `$2::citext`
+    private func sentValue(_ index: Int) -> String {
+        let parameter = "$\((resolved.sent.firstIndex(of: index) ?? 0) + 1)"
+        return layout.columns[index].declaredType.map { "\(parameter)::\($0)" } ?? parameter
+    }
+
+    /// The row sent, to be made one of the table: `text = citext` compares as text, which is not how the key was compared, and a
+    /// float4 or timestamp(0) column does not hold what was sent. All columns of it, as one may be a domain that is NOT NULL. (One
+    /// that is not declared and has a default makes the statement fail.)
+    private var members: String {
+        let sent = resolved.sent.map { "\(literal(layout.columns[$0].name)), \(sentValue($0))" }
+        let stamped = resolved.stamped.map { "\(literal(layout.columns[$0].name)), now()" }
+        let all = sent + stamped
+        // A function takes a hundred arguments.
+        return stride(from: 0, to: all.count, by: 50).map {
+            "jsonb_build_object(\(all[$0..<min($0 + 50, all.count)].joined(separator: ", ")))"
+        }.joined(separator: " || ")
+    }
+
+    /// NULL of the table's row type. A type of pg_catalog, as `path`, goes before a table of that name, where it has no schema.
+    private var noRow: String {
+        if layout.schema != nil { return "NULL::\(layout.quotedName)" }
+        return "(SELECT upsert_row FROM \(layout.quotedName) AS upsert_row WHERE false)"
+    }
+}
+
+/// Types in which equal values of the Swift type and of the column are equal for the server, whatever the column's width.
+private func hasOneForm(_ type: PostgresType) -> Bool {
+    [PostgresType.bool, .bytea, .int2, .int4, .int8, .oid, .uuid].contains { $0.oid == type.oid }
 }

@@ -8,7 +8,7 @@ struct UpsertStatement: Sendable {
         case count
         /// A row for each row written, in the order they were sent; with outcomes, one more column: inserted.
         case ordered
-        /// A row for each row sent, written or not; four more columns: ordinal from 1, number of the written row (NULL: none),
+        /// A row for each row sent, written or not; four more columns: ordinal from 1, the same of the written row (NULL: none),
         /// how many were written, inserted.
         case matched
     }

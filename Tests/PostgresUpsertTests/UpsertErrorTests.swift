@@ -94,22 +94,13 @@ import Testing
         #expect(Upsert(row).error == nil)
     }
 
+    /// Rows are told apart by their numbers, so their keys do not matter.
     @Test func outcomesOfManyRowsWithoutAKnownKey() {
         let rows = [PageStats(path: "/", hits: 1)]
-        expect(Upsert(rows).onConstraint("c").ifChanged().outcomes(), "need to know the key columns")
-        #expect(Upsert(rows).onConstraint("c").doNothing().outcomes().error == nil)
-        expect(Upsert([Keyless(a: 1, b: 2)]).doNothing().outcomes(), "need to know the key columns")
-    }
-
-    @Test func outcomesOfANullKeyThatMayBeLeftOut() {
-        let rows = [Article.sample(slug: nil), Article.sample()]
-        #expect(
-            Article.upsert.rows(rows).doNothing().outcomes().query.query.failure?.message.contains("is NULL") == true)
-        #expect(
-            Article.upsert.rows([rows[0]]).doNothing().outcomes().query.query.failure?.message.contains("is NULL")
-                == true)
-        #expect(Article.upsert.rows(rows).outcomes().query.query.failure == nil)
-        #expect(Article.upsert.rows(rows).doNothing().query.query.failure == nil)
+        #expect(Upsert(rows).onConstraint("c").ifChanged().outcomes().error == nil)
+        #expect(Upsert([Keyless(a: 1, b: 2)]).doNothing().outcomes().error == nil)
+        let articles = [Article.sample(slug: nil), Article.sample()]
+        #expect(Article.upsert.rows(articles).doNothing().outcomes().query.query.failure == nil)
     }
 
     @Test func aValueThatCannotBeSent() {

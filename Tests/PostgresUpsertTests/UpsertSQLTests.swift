@@ -193,19 +193,18 @@ import Testing
     }
 
     @Test func u27RowsThatMayBeLeftOutAreJoinedToTheInput() {
+        let number = rowNumberName(of: "\"page_stats\"")
         #expect(
             Upsert(Self.rows).doNothing().returning(\.hits).outcomes().sql == """
                 WITH upsert_input AS (SELECT * FROM unnest($1::text[], $2::int8[]) WITH ORDINALITY AS i(c1, c2, n)), \
                 upsert_written AS (INSERT INTO "page_stats" ("path", "hits", "fetched_at") \
-                SELECT c1, c2, now() FROM upsert_input ORDER BY n ON CONFLICT ("path") DO NOTHING \
-                RETURNING "path" AS k1, "hits" AS r1, true AS inserted) \
-                SELECT w.r1 AS "hits", i.n, w.w, (SELECT count(*) FROM upsert_written), w.inserted \
-                FROM upsert_input AS i LEFT JOIN (SELECT *, row_number() OVER () AS w FROM upsert_written) AS w \
-                ON w.k1 = (jsonb_populate_record(NULL::"page_stats", jsonb_build_object('path', i.c1)))."path" \
-                ORDER BY i.n
+                SELECT c1, c2, now() FROM (SELECT * FROM upsert_input ORDER BY n OFFSET 0) AS i \
+                WHERE set_config('\(number)', n::text, true) IS NOT NULL ON CONFLICT ("path") DO NOTHING \
+                RETURNING current_setting('\(number)')::int8 AS n, "hits" AS r1, true AS inserted) \
+                SELECT w.r1 AS "hits", i.n, w.n, (SELECT count(*) FROM upsert_written), w.inserted \
+                FROM upsert_input AS i LEFT JOIN upsert_written AS w ON w.n = i.n ORDER BY i.n
                 """)
         let article = Article.upsert.rows([]).where { $0.existing.score < 1 }.outcomes().sql
-        #expect(article.contains("ON w.k1 = i.c1 AND w.k2 = (jsonb_populate_record(NULL::\"blog\".\"articles\", "))
         // The constant of the filter is numbered behind the five columns.
         #expect(article.contains("WHERE \"articles\".\"score\" < $6 RETURNING"))
     }
@@ -219,7 +218,20 @@ import Testing
     @Test func aConstraintsColumnsLetLeftOutRowsBeMatched() {
         let upsert = Upsert(Self.rows).onConstraint("page_stats_pkey", \.path).ifChanged().outcomes()
         #expect(upsert.sql.contains("ON CONFLICT ON CONSTRAINT \"page_stats_pkey\" DO UPDATE"))
-        #expect(upsert.sql.contains("ON w.k1 = "))
+        #expect(upsert.sql.contains("ON w.n = i.n"))
+    }
+
+    /// With the columns of a domain that is NOT NULL, and not by a name that pg_catalog has too.
+    @Test func u21AKeyIsComparedAsItsColumnsType() {
+        #expect(
+            PageStats.upsert.doSelect().returning(\.hits).sql.hasSuffix(
+                """
+                 WHERE "path" = (jsonb_populate_record((SELECT upsert_row FROM "page_stats" AS upsert_row WHERE false), \
+                jsonb_build_object('path', $1, 'hits', $2, 'fetched_at', now())))."path" AND (tableoid = o.tableoid \
+                OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = o.tableoid)) \
+                AND NOT EXISTS (SELECT FROM upsert_written)) AS s
+                """))
+        #expect(Article.upsert.doSelect().returning(\.score).sql.contains("(NULL::\"blog\".\"articles\", "))
     }
 }
 
