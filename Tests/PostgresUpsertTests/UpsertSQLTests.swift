@@ -1,6 +1,7 @@
 import Postgres
-import PostgresUpsert
 import Testing
+
+@testable import PostgresUpsert
 
 /// The texts of every shape. What follows the conflict target is the same for one row and for many.
 @Suite struct UpsertSQLTests {
