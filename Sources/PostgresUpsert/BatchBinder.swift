@@ -6,9 +6,15 @@ struct BatchBinder<Row> {
     private let rows: [Row]
     private let keys: BatchKeys
     private let cut: UpsertCut
+    /// The same rows where errors shall say that they are.
+    private let placed: (rows: [Row], origins: [Int])?
     private(set) var statements: [UpsertStatementRows<Row>] = []
 
-    init(_ definition: UpsertDefinition<Row>, _ rows: [Row], _ keys: BatchKeys, _ cut: UpsertCut) {
+    init(
+        _ definition: UpsertDefinition<Row>, _ rows: [Row], _ keys: BatchKeys, _ cut: UpsertCut,
+        _ placed: (rows: [Row], origins: [Int])? = nil
+    ) {
+        self.placed = placed
         self.definition = definition
         self.rows = rows
         self.keys = keys
@@ -20,7 +26,7 @@ struct BatchBinder<Row> {
         let plan = definition.plan(.row).plan(of: rows[index])
         let query: PostgresQuery
         do throws(PostgresError) { query = try plan.query(rows[index]) } catch {
-            throw error.with(message: "row \(index): \(error.message)")
+            throw error.with(message: "row \(placed?.origins[index] ?? index): \(error.message)")
         }
         statements.append(UpsertStatementRows(query: query, plan: plan, order: [index], count: 1, bytes: 0))
     }
@@ -70,6 +76,8 @@ struct BatchBinder<Row> {
             throw .upsert("\(rowCount) rows are more than an array can hold")
         }
         var bytes = 0
+        let source = placed?.rows ?? rows
+        let sources = placed.map { placed in order?.map { placed.origins[$0] } ?? placed.origins } ?? order
         let query = PostgresQuery(plan.text, parameterCount: plan.parameterCount) { encoder in
             for position in plan.columns.indices {
                 if bytes > byteLimit { return }
@@ -86,7 +94,7 @@ struct BatchBinder<Row> {
                     if let key = plan.sortKey.firstIndex(of: position) {
                         keys.write(key, order: order, to: &encoder)
                     } else {
-                        try plan.write(plan.columns[position], of: rows, order: order, to: &encoder)
+                        try plan.write(plan.columns[position], of: source, order: sources, to: &encoder)
                     }
                 }
                 bytes = encoder.byteCount

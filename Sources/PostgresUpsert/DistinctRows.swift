@@ -17,18 +17,6 @@ struct DistinctRows<Row> {
 }
 
 extension UpsertDefinition {
-    /// Throws the error of the first value that cannot be encoded, if there is one, saying which of the rows given it is in.
-    func locateFailure(_ distinct: DistinctRows<Row>, _ given: [Row], _ plan: UpsertPlan<Row>) throws(PostgresError) {
-        let placed = distinct.placed(among: given)
-        for (absent, indices) in plan.groups(of: placed, distinct.origins) {
-            let plan = plan.variant(absent: absent)
-            for column in plan.columns {
-                var encoder = PostgresEncoder()
-                try plan.write(column, of: placed, order: indices, to: &encoder)
-            }
-        }
-    }
-
     /// Rows of one key to which the predicate of a partial index does not apply are different rows of the table, and which they are
     /// only the server knows: none may stand for another.
     func checkDuplicates() throws(PostgresError) {

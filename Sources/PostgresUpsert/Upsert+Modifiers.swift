@@ -130,8 +130,7 @@ extension Upsert {
     ///
     /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Rows of a batch are locked
     /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each. Of a table that others
-    /// inherit from, the UPDATE reaches their rows too, until ``Postgres/PostgresExecutor/prepareOutcomes(of:)`` was called: before
-    /// it is not known whether they are partitions.
+    /// inherit from, the UPDATE reaches their rows too, as ON CONFLICT does not.
     public func updateFirst() -> Self { with { $0.updatesFirst = true } }
 
     /// Overwrites these columns only, those given to `set`, and updated-at columns.

@@ -60,7 +60,11 @@ extension UpsertDefinition {
     ///
     /// Rows that lack columns are an exception: a statement has rows of one kind, and so each kind is sorted by itself. Batches of
     /// several kinds can deadlock with each other; then the server ends one, and `retry` runs it again.
-    func batch(_ rows: [Row], _ cut: UpsertCut = UpsertCut()) throws(PostgresError) -> UpsertBatch<Row> {
+    ///
+    /// - Parameter placed: the same rows where errors shall say that they are, and at which place each is.
+    func batch(
+        _ rows: [Row], _ cut: UpsertCut = UpsertCut(), placed: (rows: [Row], origins: [Int])? = nil
+    ) throws(PostgresError) -> UpsertBatch<Row> {
         let plan = plan(source(cut))
         if let failure = plan.failure { throw failure }
         try checkDuplicates()
@@ -69,16 +73,11 @@ extension UpsertDefinition {
         if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
             let kept = try distinct(rows, order.duplicates, plan)
-            do throws(PostgresError) {
-                var batch = try self.batch(kept.rows, cut)
-                batch.representatives = kept.representatives
-                return batch
-            } catch {
-                try locateFailure(kept, rows, plan)
-                throw error
-            }
+            var batch = try self.batch(kept.rows, cut, placed: (kept.placed(among: rows), kept.origins))
+            batch.representatives = kept.representatives
+            return batch
         }
-        var binder = BatchBinder(self, rows, keys, cut)
+        var binder = BatchBinder(self, rows, keys, cut, placed)
         if plan.form.source == .row {
             for index in order.indices ?? Array(rows.indices) { try binder.bind(row: index) }
         } else if layout.fieldColumns.isEmpty {

@@ -55,9 +55,7 @@ extension UpsertSQL {
     /// `upsert_updated AS (UPDATE "t" SET ... FROM (...) AS excluded("a", "b") WHERE "t"."a" = EXCLUDED."a"`
     private mutating func appendUpdate(from rows: String, names: String) throws(PostgresError) {
         let alias = layout.existing == quoted(layout.name) ? "" : " AS \(layout.existing)"
-        // Rows of tables that inherit from it do not conflict. ONLY would not reach those of partitions, so it takes knowing.
-        let only = layout.memory.facts?.kind == UInt8(ascii: "r") ? "ONLY " : ""
-        sql += "upsert_updated AS (UPDATE \(only)\(layout.quotedName)\(alias) SET "
+        sql += "upsert_updated AS (UPDATE \(layout.quotedName)\(alias) SET "
         try appendAssignments()
         let conditions = (resolved.conflictKey ?? []).map {
             "\(layout.existing).\(layout.quotedColumns[$0]) = EXCLUDED.\(layout.quotedColumns[$0])"

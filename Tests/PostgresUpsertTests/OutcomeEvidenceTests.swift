@@ -53,7 +53,7 @@ import Testing
         #expect(sql(filtered, .arrays, .mark).contains("WHERE ((\"page_stats\".\"hits\" < $3) OR "))
         #expect(
             sql(filtered, .arrays, .mark).contains(
-                "FROM (SELECT * FROM upsert_input ORDER BY n OFFSET 0) AS i WHERE set_config('\(mark)', '0', true)"))
+                "n::text, true) IS NOT NULL AND set_config('\(mark)', '0', true) IS NOT NULL ON CONFLICT"))
         // DO NOTHING writes new rows only, and nothing has to be told.
         #expect(sql(PageStats.upsert.doNothing().outcomes(), .row, .mark).hasSuffix("DO NOTHING RETURNING true"))
     }

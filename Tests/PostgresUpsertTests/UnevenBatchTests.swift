@@ -41,7 +41,7 @@ import Testing
             let upsert = Upsert(rows).duplicates(policy)
             let error = #expect(throws: PostgresError.self) {
                 if strategy == .automatic {
-                    _ = try upsert.batch()
+                    if let failure = upsert.query.query.failure { throw failure }
                     return
                 }
                 var copy = try upsert.stagedBatch().copy
@@ -51,7 +51,7 @@ import Testing
             #expect(error?.message.contains("row 3, column \"text\"") == true, "\(String(describing: error))")
         }
         let last = Upsert([Named(name: "a", text: ""), Named(name: "b", text: ""), Named(name: "a", text: "\0")])
-        let error = #expect(throws: PostgresError.self) { try last.duplicates(.keepLast).batch() }
+        let error = last.duplicates(.keepLast).query.query.failure
         #expect(error?.message.contains("row 2, column \"text\"") == true)
     }
 
