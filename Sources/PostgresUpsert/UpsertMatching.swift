@@ -6,7 +6,7 @@ enum UpsertMatching {
     struct Report: Sendable, Equatable {
         /// Its place among the rows sent, from 1.
         var ordinal: Int
-        /// The number of the row written for it; nil when none was.
+        /// The number that the row written for it brought back, which is its place again; nil when none was.
         var written: Int?
     }
 
@@ -20,7 +20,8 @@ enum UpsertMatching {
 
     /// Which of the reports, in sending order, stand for a row that was really written.
     ///
-    /// Two rows sent can have keys that are equal for the server alone (citext): only the first of them was written.
+    /// Each row written is to have brought back the number of one that was sent. A trigger that does such an upsert into the same table
+    /// overwrites the number of the row that it was called for; then fewer are found than were written.
     ///
     /// - Parameters:
     ///   - sent: how many rows were sent.
@@ -38,10 +39,10 @@ enum UpsertMatching {
             throw PostgresError(
                 code: .unsupported,
                 message:
-                    "\(total) rows were written, but the keys of only \(claimed.count) are among those sent: a trigger"
-                    + " changes keys, so it cannot be told which rows were left out",
+                    "\(total) rows were written, but only \(claimed.count) of them are known: a trigger upserts into the same"
+                    + " table, so it cannot be told which rows were left out",
                 outcome: .succeeded,
-                hint: "make the keys in the program as the trigger does, or do not ask for outcomes")
+                hint: "upsert these rows one by one, or do not ask for outcomes")
         }
         return flags
     }
