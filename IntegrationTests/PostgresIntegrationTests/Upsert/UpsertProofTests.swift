@@ -77,13 +77,40 @@ struct UpsertProofTests {
         try await expectExact(db)
     }
 
-    @Test func inBatchesOfRandomOrder() async throws {
+    @Test(arguments: [UpsertStrategy.unnest, .values])
+    func inBatchesOfRandomOrder(_ strategy: UpsertStrategy) async throws {
+        try await inBatches(of: Tally.bump.strategy(strategy))
+    }
+
+    @Test func inBatchesThatUpdateFirst() async throws { try await inBatches(of: Tally.bump.updateFirst()) }
+
+    private func inBatches(of upsert: Upsert<Tally, Never>) async throws {
         let db = try await table()
         defer { db.close() }
         try await together { _, db in
             for _ in 0..<Self.upserts / Self.keys {
                 let rows = (0..<Self.keys).shuffled().map { Tally(key: key($0), hits: 1) }
-                try await db.upsert(Tally.bump.rows(rows))
+                try await db.upsert(upsert.rows(rows))
+            }
+        }
+        try await expectExact(db)
+    }
+
+    @Test func byFunctionsOfTheDatabase() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let bump = try await db.install(UpsertFunction("proof_bump", Tally.bump))
+        try await inBatches(of: bump)
+    }
+
+    @Test func stagedByCopy() async throws {
+        let db = try await table()
+        defer { db.close() }
+        // As many hits in fewer batches: each makes a table.
+        try await together { _, db in
+            for _ in 0..<10 {
+                let rows = (0..<Self.keys).shuffled().map { Tally(key: key($0), hits: Self.upserts / Self.keys / 10) }
+                try await db.upsert(Tally.bump.strategy(.copy).rows(rows))
             }
         }
         try await expectExact(db)
