@@ -21,8 +21,8 @@ let package = Package(
         .target(name: "PostgresTransport", dependencies: ["CPostgresOpenSSL", "CPostgresSystem"]),
         // Connections, queries, rows, codecs.
         .target(name: "Postgres", dependencies: ["PostgresProtocol", "PostgresTransport"]),
-        // Typed INSERT ... ON CONFLICT over the public API of Postgres only.
-        .target(name: "PostgresUpsert", dependencies: ["Postgres"]),
+        // Typed INSERT ... ON CONFLICT over the public API of Postgres only (and the transport's lock in debug builds).
+        .target(name: "PostgresUpsert", dependencies: ["Postgres", "PostgresTransport"]),
         // A private throwaway server, a scripted mock server and a proxy that makes faults, for tests.
         .target(
             name: "PostgresTesting",

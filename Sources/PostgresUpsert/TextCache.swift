@@ -1,5 +1,4 @@
 import Postgres
-import Synchronization
 
 /// Texts made once and found again, so that a connection knows by its number the statement of an upsert that is built anew for
 /// every call. Bounded: when it is full it starts again, which costs no more than making texts again.
@@ -10,7 +9,7 @@ final class TextCache: Sendable {
     static let shared = TextCache(limit: 256)
 
     private let limit: Int
-    private let texts = Mutex<[Key: PostgresQuery.Text]>([:])
+    private let texts = Lock<[Key: PostgresQuery.Text]>([:])
 
     init(limit: Int) { self.limit = limit }
 

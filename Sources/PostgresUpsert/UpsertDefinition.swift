@@ -1,5 +1,4 @@
 import Postgres
-import Synchronization
 
 /// A shape on a table, with its texts, which are made on first use and shared by all copies of an upsert.
 ///
@@ -13,7 +12,7 @@ final class UpsertDefinition<Row>: Sendable {
     let calls: [UpsertPlan<Row>]
     @usableFromInline let one = LazyReference<UpsertPlan<Row>>()
     private let many = LazyReference<UpsertPlan<Row>>()
-    private let others = Mutex<[UpsertForm: UpsertPlan<Row>]>([:])
+    private let others = Lock<[UpsertForm: UpsertPlan<Row>]>([:])
 
     init(layout: TableLayout<Row>, shape: UpsertShape, batching: UpsertBatching<Row> = UpsertBatching()) {
         self.layout = layout

@@ -1,5 +1,4 @@
 public import Postgres
-import Synchronization
 
 /// A finished text, and what binding rows to it takes.
 @usableFromInline
@@ -25,9 +24,9 @@ final class UpsertPlan<Row>: Sendable {
     let form: UpsertForm
     let layout: TableLayout<Row>
     let shape: UpsertShape
-    private let sizes = Mutex<[Int: UpsertPlan<Row>]>([:])
+    private let sizes = Lock<[Int: UpsertPlan<Row>]>([:])
     /// The plans of rows that have not all columns, by the columns that are absent.
-    private let variants = Mutex<[UInt64: UpsertPlan<Row>]>([:])
+    private let variants = Lock<[UInt64: UpsertPlan<Row>]>([:])
 
     static func make(_ layout: TableLayout<Row>, _ shape: UpsertShape, _ form: UpsertForm) -> UpsertPlan<Row> {
         do throws(PostgresError) {

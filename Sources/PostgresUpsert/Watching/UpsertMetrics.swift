@@ -1,5 +1,4 @@
 public import Postgres
-import Synchronization
 
 /// Counts and times upserts, other statements and the pool of one service: an observer for its configuration.
 ///
@@ -92,7 +91,7 @@ public final class UpsertMetrics: PostgresObserver {
         var isUpsert: [String: Bool] = [:]
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
     private let next: (any PostgresObserver)?
 
     /// - Parameter next: another observer to pass everything on to.

@@ -1,5 +1,4 @@
 import Postgres
-import Synchronization
 
 extension UpsertWriter {
     /// A task of its own, so that the caller who happens to start it can be cancelled, and his time can be up, for his own row only.

@@ -1,5 +1,4 @@
 public import Postgres
-import Synchronization
 
 extension UpsertWriter {
     /// Upserts the rows of a sequence, as they come. It is read no further while `maximumWaiting` of its rows wait or fly.
@@ -64,7 +63,7 @@ private final class Sink<Row: Sendable>: Sendable {
     }
 
     private let limit: Int
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     init(limit: Int) { self.limit = limit }
 

@@ -1,5 +1,4 @@
 public import Postgres
-import Synchronization
 
 /// Gathers the upserts of any number of tasks into few statements.
 ///
@@ -41,7 +40,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     let run: @Sendable ([Row]) async throws(PostgresError) -> [Output]?
     /// What is wrong with the upsert whatever the rows are.
     let declarationError: @Sendable () -> PostgresError?
-    let state = Mutex(State())
+    let state = Lock(State())
 
     /// A writer over a pool: each flight takes a connection.
     public convenience init(
