@@ -1,4 +1,5 @@
 import Glibc
+import PostgresTransport
 
 /// Runs blocking work on a thread of its own: the cooperative pool has as few threads as the machine has cores, and
 /// a start of PostgreSQL would hold one for a second.
@@ -6,8 +7,13 @@ func onOwnThread<Value: Sendable, Failure: Error>(
     _ work: @escaping @Sendable () throws(Failure) -> Value
 ) async throws(Failure) -> Value {
     let result = await withCheckedContinuation { (continuation: CheckedContinuation<Result<Value, Failure>, Never>) in
-        startThread { continuation.resume(returning: Result(catching: work)) }
+        startThread {
+            let result = Result(catching: work)
+            Handover.resumes()
+            continuation.resume(returning: result)
+        }
     }
+    Handover.resumed()
     return try result.get()
 }
 

@@ -4,8 +4,13 @@ import Glibc
 package enum BackgroundThread {
     /// The work is not ended by a cancelled task.
     package static func run<T: Sendable>(_ work: @escaping @Sendable () -> T) async -> T {
-        await withCheckedContinuation { continuation in
-            start { continuation.resume(returning: work()) }
+        defer { Handover.resumed() }
+        return await withCheckedContinuation { continuation in
+            start {
+                let result = work()
+                Handover.resumes()
+                continuation.resume(returning: result)
+            }
         }
     }
 

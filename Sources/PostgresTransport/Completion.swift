@@ -23,6 +23,7 @@ final class Completion<Value: Sendable>: Sendable {
             case .finished, .taken: return nil
             }
         }
+        Handover.resumes()
         waiter?.resume(returning: result)
     }
 
@@ -43,6 +44,7 @@ final class Completion<Value: Sendable>: Sendable {
         } onCancel: {
             finish(.failure(.cancelled))
         }
+        Handover.resumed()
         return try result.get()
     }
 }

@@ -20,3 +20,18 @@ struct Lock<Value: ~Copyable>: ~Copyable, Sendable {
         _ body: (inout sending Value) throws(Failure) -> sending Result
     ) throws(Failure) -> sending Result { try lock.withLock(body) }
 }
+
+/// What a debug build tells the thread sanitizer of continuations: see the transport's `Handover`.
+enum Handover {
+    static func resumes() {
+        #if DEBUG
+            PostgresTransport.Handover.resumes()
+        #endif
+    }
+
+    static func resumed() {
+        #if DEBUG
+            PostgresTransport.Handover.resumed()
+        #endif
+    }
+}

@@ -274,6 +274,7 @@ extension ConnectionCore {
         } onCancel: {
             wakeConsumer(of: stream)
         }
+        Handover.resumed()
         if let timer { loop.cancel(timer) }
     }
 

@@ -19,6 +19,7 @@ extension ConnectionCore {
         } onCancel: {
             stop(number, .cancelled, sendsRequest: sendsRequest)
         }
+        Handover.resumed()
         let isCancelled = Task.isCancelled
         if isCancelled, reply.error?.code == .cancelled {
             // The statement runs on, and its deadline stands.

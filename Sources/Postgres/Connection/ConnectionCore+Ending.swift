@@ -46,6 +46,7 @@ extension ConnectionCore {
             // It finds nothing to do if the request has ended by then.
             _ = press(number, resort, .cancelled, at: Deadline(after: limits.cancelTimeout))
         }
+        Handover.resumed()
         if let timer { loop.cancel(timer) }
         let found = settleStop(of: number, &reply)
         return (reply, found)

@@ -291,6 +291,7 @@ extension ConnectionCore {
         if let reply = await takeAfterYield(number) { return reply }
         let limits = limits ?? waitLimits()
         guard limits.isPlain else { return await waitOrStop(for: number, limits).0 }
+        defer { Handover.resumed() }
         return await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 if let reply = claim(number, .continuation(continuation)) { continuation.resume(returning: reply) }

@@ -248,7 +248,9 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Wakes whoever waits; what nobody waits for yet is the caller's to park.
     func resume(_ waiter: InFlight.Waiter, _ reply: Reply) {
         switch waiter {
-        case .continuation(let continuation): continuation.resume(returning: reply)
+        case .continuation(let continuation):
+            Handover.resumes()
+            continuation.resume(returning: reply)
         case .thread(let thread): thread.resume(returning: reply)
         case .unclaimed, .cancelled, .abandoned, .overdue: break
         }

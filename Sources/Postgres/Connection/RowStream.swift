@@ -289,6 +289,7 @@ extension ConnectionCore {
         } onCancel: {
             wakeConsumer(of: stream)
         }
+        Handover.resumed()
         if let timer { loop.cancel(timer) }
         if isDue(stream, deadline) { throw await stop(stream, .timedOut) }
     }
@@ -305,6 +306,7 @@ extension ConnectionCore {
                 continuation.resume(returning: Reply())
             }
         }
+        Handover.resumed()
     }
 
     /// - Parameter stops: as for `setConsumer`.

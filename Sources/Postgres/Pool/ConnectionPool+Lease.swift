@@ -101,7 +101,8 @@ extension ConnectionPool {
     }
 
     nonisolated(nonsending) private func wait(_ waiter: WaiterQueue.ID) async -> Grant {
-        await withTaskCancellationHandler {
+        defer { Handover.resumed() }
+        return await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Grant, Never>) in
                 let early = state.withLock { state -> Grant? in
                     if case .answered(let grant)? = state.waiting.removeValue(forKey: waiter) { return grant }
@@ -125,6 +126,7 @@ extension ConnectionPool {
             state.waiting[waiter] = .answered(grant)
             return nil
         }
+        Handover.resumes()
         continuation?.resume(returning: grant)
     }
 

@@ -145,6 +145,7 @@ final class ConnectionPool: Sendable {
     }
 
     private func perform(_ work: Work) {
+        Handover.resumes()
         for (continuation, grant) in work.resumed { continuation.resume(returning: grant) }
         for (entry, _) in work.closed { entry.core?.close() }
         if let observer = observation?.observer {

@@ -176,7 +176,10 @@ extension UpsertWriter {
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation {
                 (continuation: CheckedContinuation<Result<Output?, PostgresError>, Never>) in
-                add(row, number) { continuation.resume(returning: $0) }
+                add(row, number) {
+                    Handover.resumes()
+                    continuation.resume(returning: $0)
+                }
                 timer = whenTimeIsUp { self.leave(number, .timedOut, "the time was up") }
                 // The cancellation may have come before there was anybody to take away.
                 if Task.isCancelled { leave(number, .cancelled, "the task was cancelled") }
@@ -184,6 +187,7 @@ extension UpsertWriter {
         } onCancel: {
             leave(number, .cancelled, "the task was cancelled")
         }
+        Handover.resumed()
         timer?.cancel()
         return try result.get()
     }
