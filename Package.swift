@@ -39,6 +39,9 @@ let package = Package(
         .testTarget(
             name: "PostgresTestingTests",
             dependencies: ["PostgresTesting", "PostgresProtocol", "postgres-testing-crash-fixture", "TestTurns"]),
+        // Gives snippets to the compiler that must not compile; they are no sources of the package.
+        .testTarget(
+            name: "DoesNotCompileTests", dependencies: ["Postgres", "PostgresUpsert"], exclude: ["Snippets"]),
         // How many tests with time limits run at once; not a product.
         .target(name: "TestTurns", dependencies: ["PostgresTransport"], path: "Tests/TestTurns"),
         // A process that the tests of PostgresTesting kill; not a product.
