@@ -71,17 +71,6 @@ extension Upsert {
         with { $0.target = .index(expressions, predicate: predicate) }
     }
 
-    /// Leaves rows alone that conflict by an exclusion constraint, named without quotes. Nothing else can be done to them, so an
-    /// upsert that updates cannot be made of it.
-    ///
-    /// SQL: `ON CONFLICT ON CONSTRAINT "no_overlap" DO NOTHING`
-    public func doNothing(onExclusionConstraint name: String) -> Self {
-        with {
-            $0.target = .exclusion(name)
-            $0.action = .nothing
-        }
-    }
-
     /// A NULL in a key column is an error before anything is sent. Without it a row whose key holds NULL never conflicts and is
     /// always inserted, unless the index says NULLS NOT DISTINCT (PostgreSQL 15 and later; see
     /// ``Postgres/PostgresExecutor/uniqueIndexes(of:)``).

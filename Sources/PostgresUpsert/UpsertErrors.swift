@@ -29,14 +29,25 @@ extension UpsertDefinition {
                     + " different bytes",
                 hint: "as citext, numeric 1.0 and 1.00, or a collation that ignores case: merge such rows first")
         case "42704":
-            guard case .constraint(let name, _) = shape.target, server.message.contains(name) else { return error }
+            guard let name = shape.constraint, server.message.contains(name) else { return error }
             return error.with(
                 message: "\(table) has no constraint \(quoted(name)), which the upsert conflicts by",
                 hint: "a unique index that was made by itself is no constraint: name its columns, onConflict(...)")
-        case "42809" where server.message.contains("exclusion"):
+        case "42809" where server.routine == "infer_arbiter_indexes":
+            guard let name = shape.constraint else { return error }
+            guard server.message.contains("exclusion") else {
+                return error.with(
+                    message:
+                        "\(table): the upsert cannot conflict by the constraint \(quoted(name)): \(server.message)",
+                    hint:
+                        "by a primary key or a unique constraint it can; by an exclusion constraint only with"
+                        + " doNothing(onExclusionConstraint:)")
+            }
             return error.with(
-                message: "\(table): the upsert conflicts by an exclusion constraint, which goes with DO NOTHING only",
-                hint: "doNothing(onExclusionConstraint: ...)")
+                message:
+                    "\(table): \(quoted(name)), by which the upsert conflicts, is an exclusion constraint, which goes with"
+                    + " DO NOTHING only",
+                hint: "doNothing(onExclusionConstraint: \"\(name)\")")
         case "23505" where server.table == nil || server.table == layout.name:
             let constraint = server.constraint.map { quoted($0) } ?? "a constraint"
             return error.with(
@@ -69,8 +80,18 @@ extension UpsertShape {
     func lacksIndex(_ error: PostgresError) -> Bool {
         switch (error.sqlState, target) {
         case ("42P10", .any): false
-        case ("42P10", _), ("42704", .constraint): true
+        case ("42P10", _), ("42704", .constraint), ("42704", .exclusion): true
+        // It is there, but it is of another kind.
+        case ("42809", .constraint), ("42809", .exclusion): error.server?.routine == "infer_arbiter_indexes"
         default: false
+        }
+    }
+
+    /// The constraint that rows conflict by, if it is named.
+    var constraint: String? {
+        switch target {
+        case .constraint(let name, _), .exclusion(let name): name
+        case .primaryKey, .columns, .index, .any: nil
         }
     }
 

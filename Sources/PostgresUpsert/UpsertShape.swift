@@ -12,7 +12,7 @@ struct UpsertShape: Sendable {
         case index(UpsertFragment, predicate: UpsertFragment?)
         /// Any unique or exclusion constraint: DO NOTHING only.
         case any
-        /// DO NOTHING only.
+        /// DO NOTHING only: `ExclusionUpsert` has no other action.
         case exclusion(String)
     }
 
@@ -109,11 +109,6 @@ extension UpsertShape {
         case .index: break
         case .exclusion(let name):
             if let error = checkIdentifier(name) { throw error }
-            guard action == .nothing else {
-                throw .upsert(
-                    "table \"\(layout.name)\": rows that conflict by an exclusion constraint can only be left alone",
-                    hint: "leave out what updates behind doNothing(onExclusionConstraint:)")
-            }
         case .any:
             guard action == .nothing else {
                 throw .upsert(

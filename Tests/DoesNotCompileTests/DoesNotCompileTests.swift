@@ -14,6 +14,8 @@ struct DoesNotCompileTests {
 
     @Test func u1ColumnsOfAnotherTable() async throws { try await check("Columns", wrongLines: 17) }
 
+    @Test func u7UpdatesByAnExclusionConstraint() async throws { try await check("Exclusion", wrongLines: 13) }
+
     @Test func u14ValuesOfAnotherType() async throws { try await check("Values", wrongLines: 15) }
 
     @Test func rowsOfAnotherTable() async throws { try await check("Rows", wrongLines: 15) }

@@ -142,6 +142,26 @@ import Testing
         #expect(explain(other, Hostname.upsert.onConstraint("c")).message == "m")
     }
 
+    @Test func u7WhatKindOfConstraintItIsOnlyTheServerKnows() {
+        var found = PostgresError.Server(
+            severity: "ERROR", sqlState: "42809",
+            message: "ON CONFLICT DO UPDATE not supported with exclusion constraints")
+        func explained(_ upsert: Upsert<Hostname, some Any>) -> PostgresError {
+            explain(PostgresError(code: .wrongObjectType, message: "m", outcome: .rejected, server: found), upsert)
+        }
+        // Not about the conflict target.
+        #expect(explained(Hostname.upsert.onConstraint("c")).message == "m")
+        found.routine = "infer_arbiter_indexes"
+        let exclusion = explained(Hostname.upsert.onConstraint("c"))
+        #expect(exclusion.message.contains("\"c\", by which the upsert conflicts, is an exclusion constraint"))
+        #expect(exclusion.hint == "doNothing(onExclusionConstraint: \"c\")")
+        // Another kind, or another language.
+        found.message = "constraint in ON CONFLICT clause has no associated index"
+        let other = explained(Hostname.upsert.onConstraint("c"))
+        #expect(other.message.contains("cannot conflict by the constraint \"c\": constraint in ON CONFLICT clause"))
+        #expect(explained(Hostname.upsert).message == "m")
+    }
+
     @Test func aTypeThatHasToBeDeclared() {
         #expect(explain(server("42804")).hint?.contains("type: \"jsonb\"") == true)
         #expect(explain(server("428C9")).hint?.contains(".generated") == true)

@@ -18,10 +18,21 @@ import Testing
     @Test func u7AnExclusionConstraintGoesWithDoNothingOnly() {
         let upsert = PageStats.upsert.doNothing(onExclusionConstraint: "no\"overlap")
         #expect(upsert.sql.hasSuffix("ON CONFLICT ON CONSTRAINT \"no\"\"overlap\" DO NOTHING"))
-        #expect(message(upsert.set(\.hits, to: 1)).contains("can only be left alone"))
-        #expect(message(upsert.update(only: \.hits)).contains("can only be left alone"))
-        #expect(upsert.set(\.hits, to: 1)(PageStats(path: "a", hits: 1)).query.query.failure?.outcome == .notSent)
-        #expect(message(PageStats.upsert.doNothing(onExclusionConstraint: "")).contains("is empty"))
+        // What said how to update has no effect any more; the other modifiers have theirs.
+        #expect(PageStats.bump.doNothing(onExclusionConstraint: "no\"overlap").sql == upsert.sql)
+        let page = PageStats(path: "a", hits: 1)
+        let returning = upsert.returning(\.hits).outcomes()
+        #expect(returning(page).sql.hasSuffix("DO NOTHING RETURNING \"hits\", true"))
+        #expect(returning.sql == upsert.outcomes().returning(\.hits).sql)
+        #expect(upsert.returningRow().outcomes().sql == upsert.outcomes().returningRow().sql)
+        #expect(
+            upsert.touch(\.hits).sql.hasPrefix(
+                "INSERT INTO \"page_stats\" (\"path\", \"hits\", \"fetched_at\") VALUES ($1, now(), now())"))
+        #expect(
+            upsert.rows([page]).strategy(.values).chunks(rows: 5).retry(.never).sql.contains("VALUES ($1, $2, now())"))
+        #expect(upsert.overriding(.userValue).sql.contains("OVERRIDING USER VALUE"))
+        #expect(upsert(page).query.query.failure == nil)
+        #expect(PageStats.upsert.doNothing(onExclusionConstraint: "").error?.message.contains("is empty") == true)
     }
 
     @Test func u9NullKeysCanBeRejected() {

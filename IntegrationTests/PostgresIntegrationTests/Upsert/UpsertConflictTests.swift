@@ -86,23 +86,82 @@ struct UpsertConflictTests {
         db.close()
     }
 
-    @Test func u7RowsThatAnExclusionConstraintForbidsAreLeftOut() async throws {
+    private func bookings() async throws -> PostgresConnection {
         let db = try await connect()
         try await db.script(
             """
             SET client_min_messages = warning;
             DROP TABLE IF EXISTS upsert_bookings;
-            CREATE TABLE upsert_bookings (room int, days int4range, CONSTRAINT no_overlap EXCLUDE USING gist (days WITH &&))
+            CREATE TABLE upsert_bookings (room int8 NOT NULL CONSTRAINT room_numbers CHECK (room > 0), days int4range NOT NULL,
+                CONSTRAINT no_overlap EXCLUDE USING gist (days WITH &&))
             """)
+        return db
+    }
+
+    @Test func u7RowsThatAnExclusionConstraintForbidsAreLeftOut() async throws {
+        let db = try await bookings()
         let book = Booking.upsert.doNothing(onExclusionConstraint: "no_overlap")
         #expect(try await db.upsert(book(Booking(room: 1, days: "[1,5)")).outcomes()).one() == .inserted)
         #expect(try await db.upsert(book(Booking(room: 2, days: "[3,7)")).outcomes()).one() == .skipped)
-        // Known to the server alone, and explained.
-        let error = await failure {
-            try await db.upsert(Booking.upsert.onConstraint("no_overlap")(Booking(room: 2, days: "[3,7)")))
-        }
-        #expect(error?.message.contains("exclusion constraint, which goes with DO NOTHING only") == true)
         #expect(try await db.uniqueIndexes(of: Booking.self).map(\.isExclusion) == [true])
+        db.close()
+    }
+
+    /// Wherever an upsert goes, one by an exclusion constraint goes too.
+    @Test func u7ExclusionConstraintsGoWithBatchesStreamsWritersAndFunctions() async throws {
+        let db = try await bookings()
+        let book = Booking.upsert.doNothing(onExclusionConstraint: "no_overlap")
+        let rows = [Booking(room: 1, days: "[1,5)"), Booking(room: 2, days: "[3,7)"), Booking(room: 3, days: "[8,9)")]
+        #expect(try await db.upsert(book.rows(rows).outcomes()).outcomes == [.inserted, .skipped, .inserted])
+        #expect(try await db.upsert(book.rows(rows)) == 0)
+        let report = try await db.upsert(book.rows(rows).outcomes(), isolation: .row)
+        #expect(report.rows == [.skipped, .skipped, .skipped])
+        let stream = AsyncStream<Booking> { continuation in
+            for row in rows { continuation.yield(row) }
+            continuation.finish()
+        }
+        #expect(try await db.upsert(book, from: stream).rows == 3)
+        let writer = UpsertWriter(db, book.returning(\.room))
+        #expect(try await writer.upsert(Booking(room: 4, days: "[10,12)")) == 4)
+        #expect(try await writer.upsert(Booking(room: 5, days: "[11,12)")) == nil)
+        try await UpsertWriter(db, book).upsert(Booking(room: 6, days: "[11,12)"))
+        let function = try await db.install(UpsertFunction("book_room", book))
+        #expect(try await db.upsert(function(Booking(room: 7, days: "[20,21)"))) == 1)
+        #expect(try await db.upsert(function(Booking(room: 8, days: "[20,21)"))) == 0)
+        #expect(try await db.check(Booking.self, book) == [])
+        #expect(try await db.check(Booking.self, Booking.upsert.doNothing(onExclusionConstraint: "none")).count == 1)
+        let (answer, count) = try await db.pipeline(
+            .atomic, book(Booking(room: 9, days: "[30,31)")).query,
+            PostgresQuery("SELECT count(*) FROM upsert_bookings").as(Int.self))
+        #expect(try answer.affected == 1)
+        #expect(try count.one() == 5)
+        db.close()
+    }
+
+    /// By what kind of constraint rows conflict only the server knows, if it is just named.
+    @Test func u7AnUpdateByAnExclusionConstraintIsExplained() async throws {
+        let db = try await bookings()
+        let row = Booking(room: 2, days: "[3,7)")
+        let update = await failure { try await db.upsert(Booking.upsert.onConstraint("no_overlap")(row)) }
+        #expect(
+            update?.message
+                == "table \"upsert_bookings\": \"no_overlap\", by which the upsert conflicts, is an exclusion constraint, "
+                + "which goes with DO NOTHING only; it has \"no_overlap\" (days), an exclusion constraint")
+        #expect(update?.code == .wrongObjectType)
+        #expect(update?.hint == "doNothing(onExclusionConstraint: \"no_overlap\")")
+        #expect(update?.outcome == .rejected)
+        // The check() says so beforehand.
+        let difference = try await db.check(Booking.self, Booking.upsert.onConstraint("no_overlap")).first
+        #expect(difference?.message.contains("by which rows cannot be updated") == true)
+        let check = await failure {
+            try await db.upsert(Booking.upsert.doNothing(onExclusionConstraint: "room_numbers")(row))
+        }
+        #expect(check?.message.contains("cannot conflict by the constraint \"room_numbers\"") == true)
+        let missing = await failure {
+            try await db.upsert(Booking.upsert.doNothing(onExclusionConstraint: "none")(row))
+        }
+        #expect(missing?.message.contains("has no constraint \"none\"") == true)
+        #expect(missing?.message.hasSuffix("it has \"no_overlap\" (days), an exclusion constraint") == true)
         db.close()
     }
 
