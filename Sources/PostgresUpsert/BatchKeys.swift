@@ -50,6 +50,12 @@ struct BatchKeys {
         }
     }
 
+    /// The cells of a key that stands alone; nil when it holds NULL.
+    func bytesOfOne() -> [UInt8]? {
+        if holdsNull() { return nil }
+        return withCells { cells in cells.flatMap { Array($0) } }
+    }
+
     // The bytes lie in buffers that `columns` holds and nobody writes to any more.
     private func withCells<Result>(_ body: ([UnsafeRawBufferPointer]) -> Result) -> Result {
         defer { withExtendedLifetime(columns) {} }

@@ -1,140 +1,198 @@
 import Postgres
 
-/// The rows that wait for a writer's next flight, in the order in which they came. Pure: no task, no clock, no lock.
+/// The rows that a writer has taken, in the order in which they came. Pure: no task, no clock, no lock.
 ///
-/// Whoever waits for a row is known by the row's number. A row whose waiter is gone is left out of flights.
+/// Theory of operation. A row is *in line* while as many rows as may be are inside, then *inside*, where it is ready to fly, or stands
+/// *behind* a row of the same key, then *flying*, and at last it has *ended*: it has landed, or whoever waited for it left before it
+/// flew. When a row ends, the one behind it is ready, and the first in line comes inside. So a flight never holds two rows of one key,
+/// each row's key is looked at once however many rows share it, and rows of one key fly in the order in which they came.
+///
+/// Whoever is to be told of something is put among the `signals`, which are called without the writer's lock.
 struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     typealias Landing = @Sendable (Result<Output?, PostgresError>) -> Void
+    typealias Signal = @Sendable () -> Void
 
     struct Entry: Sendable {
         let number: Int
         let row: Row
+        /// Rows of equal keys must not fly together; nil for one that may fly with any.
+        var key: [UInt8]?
         let since: ContinuousClock.Instant
     }
 
-    /// What to do next.
-    enum Step: Sendable {
-        /// Nothing waits; the pilot goes home.
-        case rest
-        case fly([Entry])
-        /// Everything that came before this mark has landed.
-        case passed(@Sendable () -> Void)
-    }
-
-    private enum Element {
-        case row(Entry)
-        case mark(number: Int)
-    }
-
-    private struct Waiter {
-        let land: Landing
+    /// A row that has not ended.
+    private struct Guest {
+        let entry: Entry
+        /// The how manieth row it is.
+        let order: Int
+        /// Nil when nobody waits any more for a row that flies.
+        var land: Landing?
+        /// Told when the row comes inside.
+        var enter: Signal?
+        var isInside = false
         var isFlying = false
     }
 
-    // Taken from `first` on; what lies before it is empty and cut off from time to time.
-    private var elements: [Element?] = []
-    private var first = 0
-    private var waiters: [Int: Waiter] = [:]
-    private var marks: [Int: @Sendable () -> Void] = [:]
+    /// The rows of one key that are inside.
+    private struct Chain {
+        /// The one that is ready, or flies.
+        var head: Int
+        var isFlying = false
+        var behind = Fifo<Int>()
+
+        /// - Returns: whether another is to fly before it.
+        mutating func add(_ number: Int) -> Bool {
+            defer { behind.append(number) }
+            return !isFlying || !behind.isEmpty
+        }
+    }
+
+    /// Passed when the rows that came before it have ended.
+    private struct Mark {
+        let order: Int
+        var remaining: Int
+        let pass: Signal
+    }
+
+    private let limit: Int
+    private var guests: [Int: Guest] = [:]
+    private var inside = 0
+    private var line = Fifo<Int>()
+    private var ready = Fifo<Int>()
+    /// Ready, too, and before all others: they waited for a row of their key.
+    private var released = Fifo<Int>()
+    private var chains: [[UInt8]: Chain] = [:]
+    private var marks: [Int: Mark] = [:]
+    private var order = 0
     private var nextNumber = 0
     private var hasPilot = false
-    /// How many rows wait, those whose waiter left not counted.
+    private var signals: [Signal] = []
+    /// How many rows wait, in line or inside.
     private(set) var waiting = 0
     /// How many rows are on their way.
     private(set) var flying = 0
+    /// How many rows came inside while another of their key was still to fly.
+    private(set) var postponed = 0
+
+    /// - Parameter limit: how many rows are inside at most.
+    init(limit: Int) { self.limit = max(1, limit) }
 
     mutating func number() -> Int {
         nextNumber &+= 1
         return nextNumber
     }
 
+    mutating func takeSignals() -> [Signal] {
+        defer { signals = [] }
+        return signals
+    }
+
+    /// - Parameter enter: called when the row is inside.
     /// - Returns: whether a pilot is needed.
-    mutating func add(_ entry: Entry, land: @escaping Landing) -> Bool {
-        waiters[entry.number] = Waiter(land: land)
-        elements.append(.row(entry))
+    mutating func add(_ entry: Entry, enter: Signal? = nil, land: @escaping Landing) -> Bool {
+        order &+= 1
+        guests[entry.number] = Guest(entry: entry, order: order, land: land, enter: enter)
         waiting &+= 1
-        return callPilot()
-    }
-
-    /// A mark behind everything that waits or flies now.
-    ///
-    /// - Returns: whether a pilot is needed.
-    mutating func mark(_ number: Int, pass: @escaping @Sendable () -> Void) -> Bool {
-        marks[number] = pass
-        elements.append(.mark(number: number))
-        return callPilot()
-    }
-
-    private mutating func callPilot() -> Bool {
+        line.append(entry.number)
+        admit()
         if hasPilot { return false }
         hasPilot = true
         return true
     }
 
-    /// Called by the pilot when nothing of its last flight is in the air.
-    mutating func next(atMost limit: Int) -> Step {
-        var flight: [Entry] = []
-        while first < elements.count, flight.count < max(limit, 1) {
-            guard let element = elements[first] else {
-                first &+= 1
+    private mutating func admit() {
+        while inside < limit, let number = line.popFirst() {
+            // Who left is in line no longer.
+            guard let guest = guests[number] else { continue }
+            inside &+= 1
+            guests[number]?.isInside = true
+            guests[number]?.enter = nil
+            if let enter = guest.enter { signals.append(enter) }
+            guard let key = guest.entry.key else {
+                ready.append(number)
                 continue
             }
-            if case .mark(let number) = element {
-                guard flight.isEmpty else { break }
-                advance()
-                if let pass = marks.removeValue(forKey: number) { return .passed(pass) }
-            } else if case .row(let entry) = element {
-                advance()
-                guard waiters[entry.number] != nil else { continue }
-                waiters[entry.number]?.isFlying = true
-                flight.append(entry)
+            if let isPostponed = chains[key]?.add(number) {
+                if isPostponed { postponed &+= 1 }
+            } else {
+                chains[key] = Chain(head: number)
+                ready.append(number)
             }
+        }
+    }
+
+    /// Called by the pilot when nothing of its last flight is in the air.
+    ///
+    /// - Returns: the rows of the next flight; empty when the pilot goes home.
+    mutating func next(atMost limit: Int) -> [Entry] {
+        var flight: [Entry] = []
+        while flight.count < max(limit, 1), let number = released.popFirst() ?? ready.popFirst() {
+            guard let entry = guests[number]?.entry else { continue }
+            guests[number]?.isFlying = true
+            if let key = entry.key { chains[key]?.isFlying = true }
+            flight.append(entry)
         }
         waiting &-= flight.count
         flying &+= flight.count
-        guard flight.isEmpty else { return .fly(flight) }
-        hasPilot = false
-        return .rest
+        if flight.isEmpty { hasPilot = false }
+        return flight
     }
 
-    private mutating func advance() {
-        elements[first] = nil
-        first &+= 1
-        if first == elements.count {
-            elements.removeAll(keepingCapacity: first <= 4096)
-            first = 0
-        } else if first >= 1024, first &* 2 >= elements.count {
-            elements.removeFirst(first)
-            first = 0
+    /// The row has landed; whoever still waits for it is told.
+    mutating func land(_ number: Int, _ result: Result<Output?, PostgresError>) {
+        guard let guest = guests[number], guest.isFlying else { return }
+        flying &-= 1
+        if let land = guest.land { signals.append { land(result) } }
+        end(guest)
+    }
+
+    /// Whoever waits for the row leaves, and is told.
+    ///
+    /// - Parameter result: by whether the row may have been sent.
+    mutating func leave(_ number: Int, _ result: (_ isFlying: Bool) -> Result<Output?, PostgresError>) {
+        guard let guest = guests[number], let land = guest.land else { return }
+        let result = result(guest.isFlying)
+        signals.append { land(result) }
+        if guest.isFlying {
+            guests[number]?.land = nil
+        } else {
+            waiting &-= 1
+            end(guest)
         }
     }
 
-    /// These rows of the flight wait again, before all others and in this order.
-    mutating func postpone(_ entries: [Entry]) {
-        flying &-= entries.count
-        // Those whose waiter left meanwhile are not sent at all.
-        let wanted = entries.filter { waiters[$0.number] != nil }
-        for entry in wanted { waiters[entry.number]?.isFlying = false }
-        waiting &+= wanted.count
-        elements.replaceSubrange(0..<first, with: wanted.map { .row($0) })
-        first = 0
+    private mutating func end(_ guest: Guest) {
+        guests[guest.entry.number] = nil
+        for (number, mark) in marks where guest.order <= mark.order {
+            if mark.remaining == 1 { leaveMark(number) } else { marks[number]?.remaining &-= 1 }
+        }
+        guard guest.isInside else { return }
+        inside &-= 1
+        if let key = guest.entry.key { release(key, behind: guest.entry.number) }
+        admit()
     }
 
-    /// The row has landed; its waiter, if it still waits.
-    mutating func land(_ number: Int) -> Landing? {
-        flying &-= 1
-        return waiters.removeValue(forKey: number)?.land
+    /// The next row of this key is ready, if it was the first that has ended.
+    private mutating func release(_ key: [UInt8], behind number: Int) {
+        guard chains[key]?.head == number else { return }
+        while let next = chains[key]?.behind.popFirst() {
+            guard guests[next] != nil else { continue }
+            chains[key]?.head = next
+            chains[key]?.isFlying = false
+            released.append(next)
+            return
+        }
+        chains[key] = nil
     }
 
-    /// Whoever waits for the row leaves.
-    ///
-    /// - Returns: how to tell it, and whether the row may have been sent; nil if it has landed.
-    mutating func leave(_ number: Int) -> (land: Landing, isFlying: Bool)? {
-        guard let waiter = waiters.removeValue(forKey: number) else { return nil }
-        if !waiter.isFlying { waiting &-= 1 }
-        return (waiter.land, waiter.isFlying)
+    /// A mark behind all rows that have not ended; `pass` is called when they have.
+    mutating func mark(_ number: Int, pass: @escaping Signal) {
+        if guests.isEmpty { return signals.append(pass) }
+        marks[number] = Mark(order: order, remaining: guests.count, pass: pass)
     }
 
-    /// Whoever waits for the mark leaves.
-    mutating func leaveMark(_ number: Int) -> (@Sendable () -> Void)? { marks.removeValue(forKey: number) }
+    /// The mark is passed, or whoever waits for it leaves.
+    mutating func leaveMark(_ number: Int) {
+        if let mark = marks.removeValue(forKey: number) { signals.append(mark.pass) }
+    }
 }

@@ -6,16 +6,16 @@ extension UpsertWriter {
 
     private func pilot() async {
         while true {
-            switch state.withLock({ $0.queue.next(atMost: options.maximumRows) }) {
-            case .rest: return
-            case .passed(let pass): pass()
-            case .fly(let entries):
-                state.withLock { state in
+            let entries = state.withLock { state in
+                let entries = state.queue.next(atMost: options.maximumRows)
+                if !entries.isEmpty {
                     state.statistics.flights &+= 1
                     state.statistics.rowsPerFlight.record(UInt64(entries.count))
                 }
-                await fly(entries)
+                return entries
             }
+            if entries.isEmpty { return }
+            await fly(entries)
         }
     }
 
@@ -27,9 +27,6 @@ extension UpsertWriter {
                 state.withLock { $0.statistics.statements &+= 1 }
                 return land(entries, try await run(entries.map(\.row)))
             } catch {
-                if let equal = error.underlying as? UpsertDuplicateKeys, error.code == .duplicateKeys {
-                    return await flyWithout(equal, entries, error)
-                }
                 if error.mayRunAgain, attempt < options.retry.attempts {
                     attempt += 1
                     state.withLock { $0.statistics.retries &+= 1 }
@@ -46,22 +43,6 @@ extension UpsertWriter {
         }
     }
 
-    /// Only the first row of each key flies now. Nothing was sent yet.
-    private func flyWithout(_ equal: UpsertDuplicateKeys, _ entries: [Entry], _ error: PostgresError) async {
-        let later = Set(equal.groups.flatMap { $0.sorted().dropFirst() })
-        guard !later.isEmpty else { return fail(entries, error) }
-        var now: [Entry] = []
-        var postponed: [Entry] = []
-        for (index, entry) in entries.enumerated() {
-            if later.contains(index) { postponed.append(entry) } else { now.append(entry) }
-        }
-        state.withLock { state in
-            state.statistics.postponedRows &+= postponed.count
-            state.queue.postpone(postponed)
-        }
-        await fly(now)
-    }
-
     private func land(_ entries: [Entry], _ outputs: [Output]?) {
         if let outputs, outputs.count != entries.count {
             return fail(
@@ -70,20 +51,22 @@ extension UpsertWriter {
                     code: .rowCount, message: "table \"\(table)\": \(outputs.count) results of \(entries.count) rows",
                     outcome: .succeeded))
         }
-        let landed = state.withLock { state in
-            for entry in entries { state.statistics.wait.record(entry.since.duration(to: .now)) }
-            return entries.map { state.queue.land($0.number) }
+        change { state in
+            for (index, entry) in entries.enumerated() {
+                state.statistics.wait.record(entry.since.duration(to: .now))
+                state.queue.land(entry.number, .success(outputs?[index]))
+            }
         }
-        for (index, land) in landed.enumerated() { land?(.success(outputs?[index])) }
     }
 
     private func fail(_ entries: [Entry], _ error: PostgresError) {
-        let landed = state.withLock { state in
+        change { state in
             state.statistics.failedRows &+= entries.count
-            for entry in entries { state.statistics.wait.record(entry.since.duration(to: .now)) }
-            return entries.map { state.queue.land($0.number) }
+            for entry in entries {
+                state.statistics.wait.record(entry.since.duration(to: .now))
+                state.queue.land(entry.number, .failure(error))
+            }
         }
-        for land in landed { land?(.failure(error)) }
     }
 }
 

@@ -1,7 +1,8 @@
 public import Postgres
 
 extension UpsertWriter {
-    /// Upserts the rows of a sequence, as they come. It is read no further while `maximumWaiting` of its rows wait or fly.
+    /// Upserts the rows of a sequence, as they come. It is read no further while `maximumWaiting` rows of all callers wait or fly, and
+    /// then comes on in its turn.
     ///
     /// Its rows join flights with those of other callers. When it fails, the task is cancelled, or its time is up, the rows that were
     /// read before are still written; when the time is up nobody waits for that.
@@ -15,21 +16,24 @@ extension UpsertWriter {
         contentsOf rows: Rows,
         onFailure: (Row, PostgresError) throws -> Void = { _, error in throw error }
     ) async throws -> Int where Rows.Element == Row {
-        let sink = Sink<Row>(limit: max(1, options.maximumWaiting))
+        let sink = Sink<Row>()
         let timer = whenTimeIsUp { sink.close() }
         defer { timer?.cancel() }
         do {
             for try await row in rows {
-                await sink.waitForRoom()
                 for (row, error) in sink.takeFailures() { try onFailure(row, error) }
                 if Task.isCancelled || sink.isClosed { break }
                 sink.add()
-                add(row, state.withLock { $0.queue.number() }) { result in
-                    switch result {
-                    case .success: sink.land(nil)
-                    case .failure(let error): sink.land((row, error))
-                    }
-                }
+                let number = state.withLock { $0.queue.number() }
+                add(
+                    row, number, enter: { sink.enter() },
+                    land: { result in
+                        switch result {
+                        case .success: sink.land(nil)
+                        case .failure(let error): sink.land((row, error))
+                        }
+                    })
+                await sink.waitForRoom()
             }
         } catch {
             await sink.waitForEnd()
@@ -52,45 +56,64 @@ extension UpsertWriter {
 
 /// What is on its way of one sequence.
 private final class Sink<Row: Sendable>: Sendable {
+    private enum Event {
+        /// The last row is out of the line.
+        case entered
+        /// All rows have landed.
+        case landed
+    }
+
     private struct State {
         var outstanding = 0
+        var isInLine = false
         var written = 0
         /// Time is up: nobody waits any more.
         var isClosed = false
         var failures: [(Row, PostgresError)] = []
-        /// The producer, and the number outstanding at which it goes on.
-        var waiter: (CheckedContinuation<Void, Never>, below: Int)?
+        /// The producer, and what it waits for.
+        var waiter: (CheckedContinuation<Void, Never>, event: Event)?
+
+        func has(_ event: Event) -> Bool {
+            if isClosed { return true }
+            return switch event {
+            case .entered: !isInLine
+            case .landed: outstanding == 0
+            }
+        }
     }
 
-    private let limit: Int
     private let state = Lock(State())
-
-    init(limit: Int) { self.limit = limit }
 
     var written: Int { state.withLock { $0.written } }
 
     var isClosed: Bool { state.withLock { $0.isClosed } }
 
-    func close() {
-        let waiter = state.withLock { state in
-            state.isClosed = true
-            defer { state.waiter = nil }
-            return state.waiter?.0
-        }
-        waiter?.resume()
-    }
-
-    func add() { state.withLock { $0.outstanding &+= 1 } }
-
-    func land(_ failure: (Row, PostgresError)?) {
+    private func change(_ change: (inout State) -> Void) {
         let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
-            state.outstanding &-= 1
-            if let failure { state.failures.append(failure) } else { state.written &+= 1 }
-            guard let (waiter, below) = state.waiter, state.outstanding < below else { return nil }
+            change(&state)
+            guard let (waiter, event) = state.waiter, state.has(event) else { return nil }
             state.waiter = nil
             return waiter
         }
         waiter?.resume()
+    }
+
+    func close() { change { $0.isClosed = true } }
+
+    func add() {
+        change { state in
+            state.outstanding &+= 1
+            state.isInLine = true
+        }
+    }
+
+    func enter() { change { $0.isInLine = false } }
+
+    func land(_ failure: (Row, PostgresError)?) {
+        change { state in
+            state.outstanding &-= 1
+            if let failure { state.failures.append(failure) } else { state.written &+= 1 }
+        }
     }
 
     func takeFailures() -> [(Row, PostgresError)] {
@@ -100,16 +123,16 @@ private final class Sink<Row: Sendable>: Sendable {
         }
     }
 
-    func waitForRoom() async { await wait(below: limit) }
+    func waitForRoom() async { await wait(for: .entered) }
 
     /// Rows that were handed in are written in any case, so a cancelled task waits, too: for one flight, or two.
-    func waitForEnd() async { await wait(below: 1) }
+    func waitForEnd() async { await wait(for: .landed) }
 
-    private func wait(below: Int) async {
+    private func wait(for event: Event) async {
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
             let isThere = state.withLock { state in
-                if state.isClosed || state.outstanding < below { return true }
-                state.waiter = (continuation, below)
+                if state.has(event) { return true }
+                state.waiter = (continuation, event)
                 return false
             }
             if isThere { continuation.resume() }

@@ -21,6 +21,9 @@ public import Postgres
 /// let merged = PageStats.bump.duplicates(.merge { PageStats(path: $0.path, hits: $0.hits + $1.hits) })
 /// ```
 ///
+/// It holds as many rows as ``UpsertWriterOptions/maximumWaiting`` says, of all callers together; whoever comes with one more stands in
+/// line. So no producer, one task or many sequences, gets ahead of the server without bound.
+///
 /// A flight is a transaction of its own, so there is no writer on a `PostgresTransaction`.
 ///
 /// SQL: that of the upsert, for one row or for many.
@@ -29,7 +32,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     typealias Entry = Queue.Entry
 
     struct State: Sendable {
-        var queue = Queue()
+        var queue: Queue
         var isShutDown = false
         var statistics = UpsertWriterStatistics()
     }
@@ -40,7 +43,9 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     let run: @Sendable ([Row]) async throws(PostgresError) -> [Output]?
     /// What is wrong with the upsert whatever the rows are.
     let declarationError: @Sendable () -> PostgresError?
-    let state = Lock(State())
+    /// By what equal rows are known; nil for one that may fly with any other.
+    let key: @Sendable (Row) -> [UInt8]?
+    let state: Lock<State>
 
     /// A writer over a pool: each flight takes a connection.
     public convenience init(
@@ -63,6 +68,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         let upsert = upsert.retry(.never)
         self.init(
             table: Row.table.name, options: options, declarationError: { upsert.error },
+            key: { upsert.flightKey(of: $0) },
             run: { (rows) async throws(PostgresError) in
                 guard rows.count != 1 else { return Array(try await executor.upsert(upsert(rows[0]))) }
                 return Array(try await executor.upsert(upsert.rows(rows)))
@@ -89,6 +95,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         let upsert = upsert.retry(.never)
         self.init(
             table: Row.table.name, options: options, declarationError: { upsert.error },
+            key: { upsert.flightKey(of: $0) },
             run: { (rows) async throws(PostgresError) in
                 if rows.count == 1 {
                     try await executor.upsert(upsert(rows[0]))
@@ -103,12 +110,26 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     init(
         table: String, options: UpsertWriterOptions = .init(),
         declarationError: @escaping @Sendable () -> PostgresError? = { nil },
+        key: @escaping @Sendable (Row) -> [UInt8]? = { _ in nil },
         run: @escaping @Sendable ([Row]) async throws(PostgresError) -> [Output]?
     ) {
         self.table = table
         self.options = options
         self.declarationError = declarationError
+        self.key = key
         self.run = run
+        state = Lock(State(queue: Queue(limit: options.maximumWaiting)))
+    }
+
+    /// Changes the queue, and tells those whom it concerns, without the lock.
+    @discardableResult
+    func change<Result: Sendable>(_ change: (inout State) -> Result) -> Result {
+        let (result, signals) = state.withLock { state in
+            let result = change(&state)
+            return (result, state.queue.takeSignals())
+        }
+        for signal in signals { signal() }
+        return result
     }
 
     /// Upserts a row with the next flight, and tells what became of it.
@@ -129,8 +150,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         var timer: Task<Void, Never>?
         await withTaskCancellationHandler {
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-                let needsPilot = state.withLock { $0.queue.mark(number) { continuation.resume() } }
-                if needsPilot { start() }
+                change { $0.queue.mark(number) { continuation.resume() } }
                 timer = whenTimeIsUp { self.leaveMark(number) }
                 // The cancellation may have come before there was a mark to take away.
                 if Task.isCancelled { leaveMark(number) }
@@ -141,7 +161,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         timer?.cancel()
     }
 
-    private func leaveMark(_ number: Int) { state.withLock { $0.queue.leaveMark(number) }?() }
+    private func leaveMark(_ number: Int) { change { $0.queue.leaveMark(number) } }
 
     /// Takes no further rows (`writerShutDown`), and waits until those handed in have landed. The connection or the pool stays open.
     public func shutdown() async {
@@ -155,6 +175,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
             var statistics = state.statistics
             statistics.waiting = state.queue.waiting
             statistics.flying = state.queue.flying
+            statistics.postponedRows = state.queue.postponed
             return statistics
         }
     }
@@ -192,26 +213,33 @@ extension UpsertWriter {
         return try result.get()
     }
 
-    /// Puts a row into the queue; `land` is called once.
-    func add(_ row: Row, _ number: Int, land: @escaping Queue.Landing) {
-        let entry = Entry(number: number, row: row, since: .now)
-        let needsPilot = state.withLock { state -> Bool? in
+    /// Takes a row; `enter` is called once, when there is room for it, and then `land`.
+    func add(
+        _ row: Row, _ number: Int, enter: Queue.Signal? = nil, land: @escaping Queue.Landing
+    ) {
+        let entry = Entry(number: number, row: row, key: key(row), since: .now)
+        let needsPilot = change { state -> Bool? in
             if state.isShutDown { return nil }
             state.statistics.rows &+= 1
-            return state.queue.add(entry, land: land)
+            return state.queue.add(entry, enter: enter, land: land)
         }
-        guard let needsPilot else { return land(.failure(shutDown)) }
+        guard let needsPilot else {
+            enter?()
+            return land(.failure(shutDown))
+        }
         if needsPilot { start() }
     }
 
     /// Whoever waits for the row is told so, and waits no longer.
     private func leave(_ number: Int, _ code: PostgresError.Code, _ reason: String) {
-        guard let (land, isFlying) = state.withLock({ $0.queue.leave(number) }) else { return }
-        land(
-            .failure(
-                PostgresError(
-                    code: code, message: "table \"\(table)\": \(reason) while a row waited for its flight",
-                    outcome: isFlying ? .unknown : .notSent)))
+        change { state in
+            state.queue.leave(number) { isFlying in
+                .failure(
+                    PostgresError(
+                        code: code, message: "table \"\(table)\": \(reason) while a row waited for its flight",
+                        outcome: isFlying ? .unknown : .notSent))
+            }
+        }
     }
 
     /// Does something when the caller's time is up, unless it is cancelled before; nil if there is no end to that time.

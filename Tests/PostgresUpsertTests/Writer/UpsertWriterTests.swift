@@ -47,20 +47,14 @@ private final class Runway: Sendable {
             }
             if isOpen { continuation.resume() }
         }
-        let paths = rows.map(\.path)
-        let groups = Dictionary(grouping: paths.indices) { paths[$0] }.values.filter { $0.count > 1 }
-        guard groups.isEmpty else {
-            throw PostgresError(
-                code: .duplicateKeys, message: "equal keys", underlying: UpsertDuplicateKeys(groups: Array(groups)))
-        }
         try answer(rows, number)
         return rows.map(\.hits)
     }
 
     func writer(_ options: UpsertWriterOptions = .init()) -> UpsertWriter<PageStats, Int> {
-        UpsertWriter(table: "page_stats", options: options) { (rows) async throws(PostgresError) in
-            try await self.run(rows)
-        }
+        UpsertWriter(
+            table: "page_stats", options: options, key: { Array($0.path.utf8) },
+            run: { (rows) async throws(PostgresError) in try await self.run(rows) })
     }
 }
 
@@ -129,11 +123,105 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         let tasks = await gather(writer, runway, [row("a", 1), row("b", 2), row("a", 3), row("a", 4), row("c", 5)])
         runway.open()
         for task in tasks { _ = try await task.value }
-        // Those with equal keys were found on this side: they were sent to nobody.
-        let sent = runway.statements.filter { Set($0.map(\.path)).count == $0.count }
-        let hits = sent.map { $0.map(\.hits) }
+        let hits = runway.statements.map { $0.map(\.hits) }
         #expect(hits == [[0], [1, 2, 5], [3], [4]])
-        #expect(writer.statistics.postponedRows == 3)
+        #expect(writer.statistics.postponedRows == 2)
+        #expect(writer.statistics.statements == writer.statistics.flights)
+    }
+
+    /// However many rows have a key, each of them is run once, and those of other keys do not wait for them.
+    @Test func u44AHotKeyHoldsUpNobodyElse() async throws {
+        let runway = Runway()
+        let writer = runway.writer(.init(maximumRows: 4))
+        let hot = (1...200).map { row("hot", $0) }
+        let tasks = await gather(writer, runway, hot + [row("a", 201), row("b", 202)])
+        runway.open()
+        for task in tasks { _ = try await task.value }
+        let statements = runway.statements
+        #expect(statements[1].map(\.path) == ["hot", "a", "b"])
+        let ofTheHotKey = statements.flatMap { $0 }.filter { $0.path == "hot" }.map(\.hits)
+        #expect(ofTheHotKey == Array(1...200))
+        #expect(statements.count == 201)
+        #expect(writer.statistics.statements == 201)
+    }
+
+    @Test func u44WhichRowsMustNotFlyTogether() {
+        let a = row("a", 1)
+        #expect(PageStats.bump.flightKey(of: a) == PageStats.bump.flightKey(of: row("a", 2)))
+        #expect(PageStats.bump.flightKey(of: a) != PageStats.bump.flightKey(of: row("b", 1)))
+        #expect(PageStats.bump.duplicates(.keepLast).flightKey(of: a) == nil)
+        #expect(PageStats.upsert.onConstraint("c").flightKey(of: a) == nil)
+        // NULL equals nothing, and what cannot be encoded is the flight's error.
+        #expect(Article.upsert.flightKey(of: .sample()) != nil)
+        #expect(Article.upsert.flightKey(of: .sample(slug: nil)) == nil)
+        #expect(PageStats.bump.flightKey(of: row("a\0", 1)) == nil)
+    }
+
+    /// One bound for all: single rows and the rows of every sequence.
+    @Test func u43SequencesAndSingleRowsShareOneBound() async throws {
+        let runway = Runway()
+        let writer = runway.writer(.init(maximumRows: 100, maximumWaiting: 4))
+        runway.close()
+        let single = Task { try await writer.upsert(row("single")) }
+        await until { runway.statements.count == 1 }
+        let read = Mutex([0, 0, 0])
+        let written = (0..<3).map { index in
+            let rows = AsyncStream<PageStats>(unfolding: {
+                let number = read.withLock { read in
+                    read[index] += 1
+                    return read[index]
+                }
+                return number > 20 ? nil : row("p\(index)-\(number)")
+            })
+            return Task { try await writer.upsert(contentsOf: rows) }
+        }
+        // Three are inside beside the single one, and of each sequence one stands in line.
+        await until { writer.statistics.waiting == 6 }
+        for _ in 0..<1000 { await Task.yield() }
+        #expect(read.withLock { $0.reduce(0, +) } == 6)
+        // A single row stands in line, too, and its task can leave it.
+        let late = Task { try await writer.upsert(row("late")) }
+        await until { writer.statistics.waiting == 7 }
+        late.cancel()
+        let error = await #expect(throws: PostgresError.self) { try await late.value }
+        #expect(error?.outcome == .notSent)
+        let last = Task { try await writer.upsert(row("last", 7)) }
+        await until { writer.statistics.waiting == 7 }
+        runway.open()
+        for task in written { #expect(try await task.value == 20) }
+        _ = try await single.value
+        #expect(try await last.value == 7)
+        #expect(writer.statistics.rowsPerFlight.maximum <= 4)
+        // Nobody is passed by: who came first went first.
+        let place = try #require(runway.paths.flatMap { $0 }.firstIndex(of: "last"))
+        #expect(place == 7)
+    }
+
+    @Test func u43AShutDownWriterTellsASequence() async throws {
+        let runway = Runway()
+        let writer = runway.writer(.init(maximumWaiting: 1))
+        await writer.shutdown()
+        let rows = AsyncStream<PageStats> { continuation in
+            continuation.yield(row("a"))
+            continuation.yield(row("b"))
+            continuation.finish()
+        }
+        let error = await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: rows) }
+        #expect(error?.code == .writerShutDown)
+    }
+
+    @Test func u44FlushWaitsForThoseInLine() async throws {
+        let runway = Runway()
+        let writer = runway.writer(.init(maximumWaiting: 1))
+        let tasks = await gather(writer, runway, (1...5).map { row("p\($0)") })
+        let flushed = Task {
+            await writer.shutdown()
+            return runway.statements.count
+        }
+        await until { writer.state.withLock { $0.isShutDown } }
+        runway.open()
+        #expect(await flushed.value == 6)
+        for task in tasks { _ = try await task.value }
     }
 
     @Test func u44ABadRowFailsItsOwnCallerOnly() async throws {
