@@ -15,7 +15,7 @@ struct ArrayElement: Sendable {
         let isText = column.format == .text || column.type.oid == 0
         let type = isText ? PostgresType.text : column.type
         let name = builtInTypeName(type.oid)
-        let target = column.declaredType ?? (column.format == .text ? builtInTypeName(column.type.oid) : nil)
+        let target = column.castType ?? (column.format == .text ? builtInTypeName(column.type.oid) : nil)
         // An array of a type that is itself an array does not exist; its `arrayOID` is 0 also when it travels as text.
         arrayOID = column.type.arrayOID == 0 ? 0 : type.arrayOID
         elementOID = type.oid

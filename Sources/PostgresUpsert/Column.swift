@@ -24,6 +24,7 @@ public struct ColumnOption: OptionSet, Hashable, Sendable {
 /// ```swift
 /// Column("path", \.path, .primaryKey)
 /// Column("data", \.data, type: "jsonb")     // $2::jsonb, or $2::text[]::jsonb[] in a batch
+/// Column("name", \.name, type: "varchar(20)")     // $3::varchar: the column itself refuses what is too long
 /// ```
 public struct Column<Row>: Sendable {
     @usableFromInline
@@ -39,6 +40,8 @@ public struct Column<Row>: Sendable {
     public let declaredType: String?
     /// What is special about it.
     public let options: ColumnOption
+    /// What values are cast to, if a type was declared.
+    let castType: String?
     let path: any PartialKeyPath<Row> & Sendable
     let offset: Int?
     let valueType: ObjectIdentifier
@@ -54,8 +57,9 @@ public struct Column<Row>: Sendable {
     ///   - name: the column's name, without quotes.
     ///   - path: the property. Stored properties are read at their offset; computed ones through the key path, which is slower.
     ///   - options: what is special about it.
-    ///   - type: the column's SQL type, put into the text as it is. Needed in a batch when the property is a `String` and the
-    ///     column is not text: jsonb, uuid, date, an enum, citext and the like.
+    ///   - type: the column's SQL type, put into the text as it is, but without its length or precision: a cast would cut what is too
+    ///     long, and the column refuses it. Needed in a batch when the property is a `String` and the column is not text: jsonb, uuid,
+    ///     date, an enum, citext and the like. Of a domain over a type with a length name that type: a cast to the domain cuts, too.
     // Inlinable, so that the closures are specialized for `Row` and `Value` where both are known.
     @inlinable
     public init<Value: PostgresEncodable>(
@@ -139,6 +143,7 @@ public struct Column<Row>: Sendable {
     ) {
         self.name = name
         self.declaredType = declaredType
+        castType = declaredType.map { PostgresUpsert.castType($0) }
         self.options = options
         self.path = path
         self.offset = offset

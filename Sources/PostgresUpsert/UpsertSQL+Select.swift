@@ -40,14 +40,14 @@ extension UpsertSQL {
         let column = layout.columns[index]
         let value = sentValue(index)
         // Without a type of its own it has the column's.
-        if column.declaredType != nil || column.type.oid == 0 || hasOneForm(column.type) { return value }
+        if column.castType.map({ hasOneForm($0) }) ?? (column.type.oid == 0 || hasOneForm(column.type)) { return value }
         return "(jsonb_populate_record(\(noRow), \(members)))." + layout.quotedColumns[index]
     }
 
     /// `$1`, `$2::citext`
     private func sentValue(_ index: Int) -> String {
         let parameter = "$\((resolved.sent.firstIndex(of: index) ?? 0) + 1)"
-        return layout.columns[index].declaredType.map { "\(parameter)::\($0)" } ?? parameter
+        return layout.columns[index].castType.map { "\(parameter)::\($0)" } ?? parameter
     }
 
     /// The row sent, to be made one of the table: `text = citext` compares as text, which is not how the key was compared, and a
@@ -68,6 +68,16 @@ extension UpsertSQL {
         if layout.schema != nil { return "NULL::\(layout.quotedName)" }
         return "(SELECT upsert_row FROM \(layout.quotedName) AS upsert_row WHERE false)"
     }
+}
+
+/// Whether a column of a declared type holds what was sent, whatever its length or precision.
+private func hasOneForm(_ castType: String) -> Bool {
+    let type = castType.lowercased()
+    let name = (type.hasPrefix("pg_catalog.") ? type.dropFirst(11) : type[...]).prefix { !$0.isWhitespace && $0 != "[" }
+    return ![
+        "numeric", "decimal", "dec", "timestamp", "timestamptz", "time", "timetz", "interval", "varchar", "char",
+        "character", "national", "nchar", "bpchar", "bit", "\"bit\"", "varbit",
+    ].contains(name)
 }
 
 /// Types in which equal values of the Swift type and of the column are equal for the server, whatever the column's width.

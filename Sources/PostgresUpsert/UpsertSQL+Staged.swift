@@ -49,7 +49,7 @@ extension UpsertSQL {
     func stagedColumns(named: Bool) -> String {
         resolved.sent.enumerated().map { number, index in
             let name = "c\(number + 1)"
-            guard let type = layout.columns[index].declaredType else { return name }
+            guard let type = layout.columns[index].castType else { return name }
             return "\(name)::\(type)" + (named ? " AS \(name)" : "")
         }.joined(separator: ", ")
     }

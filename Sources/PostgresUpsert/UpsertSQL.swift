@@ -79,7 +79,7 @@ struct UpsertSQL<Row> {
     func values(row: Int) -> String {
         let values = resolved.sent.enumerated().map { number, index in
             "$\(row * resolved.sent.count + number + 1)"
-                + (layout.columns[index].declaredType.map { "::" + $0 } ?? "")
+                + (layout.columns[index].castType.map { "::" + $0 } ?? "")
         }
         return (values + resolved.stamped.map { _ in "now()" }).joined(separator: ", ")
     }

@@ -136,6 +136,53 @@ import Testing
                 + "\"page_stats\".\"hits\" IS DISTINCT FROM (\"page_stats\".\"hits\" + EXCLUDED.\"hits\")")
     }
 
+    /// A cast to a type with a length cuts what is too long; the assignment to the column refuses it.
+    @Test func aDeclaredTypeIsCastToWithoutItsLength() throws {
+        struct Typed: PostgresTable {
+            var id: Int
+            var text: String
+
+            static let table = Table<Self>("typed") {
+                Column("id", \.id, .primaryKey)
+                Column("1", \.text, type: "varchar(20)")
+                Column("2", \.text, type: "character varying (20)")
+                Column("3", \.text, type: "numeric(10, 2)[]")
+                Column("4", \.text, type: "timestamp(3) with time zone")
+                Column("5", \.text, type: "time (0)[3]")
+                Column("6", \.text, type: "interval day to second(3)")
+                Column("7", \.text, type: "INTERVAL(2)[]")
+                Column("8", \.text, type: #""my type(1)"(3)"#)
+                Column("9", \.text, type: #""quo""te(".kind"#)
+                Column("10", \.text, type: "gis.geometry(Point, 4326)")
+                Column("11", \.text, type: "pg_catalog.bpchar(3)")
+                // Without a length they have that of 1.
+                Column("12", \.text, type: "char(3)")
+                Column("13", \.text, type: "Character")
+                Column("14", \.text, type: "national  character(3)[]")
+                Column("15", \.text, type: "nchar")
+                Column("16", \.text, type: "bit(4)[]")
+                Column("17", \.text, type: "bit varying(4)")
+                Column("18", \.text, type: #""char""#)
+                // Here it says which type is meant.
+                Column("19", \.text, type: "float(24)")
+                Column("20", \.text, type: "jsonb")
+                Column("21", \.text, type: "intervals day")
+                // No type: the server says so.
+                Column("22", \.text, type: "varchar(3")
+            }
+        }
+        let casts = Typed.upsert.doNothing().sql.matches(of: /\$\d+::(.+?)(?:, (?=\$)|\) ON CONFLICT)/).map {
+            "\($0.1)"
+        }
+        #expect(
+            casts == [
+                "varchar", "character varying", "numeric[]", "timestamp with time zone", "time[3]", "interval",
+                "interval[]", #""my type(1)""#, #""quo""te(".kind"#, "gis.geometry", "pg_catalog.bpchar", "bpchar",
+                "bpchar", "bpchar[]", "bpchar", #""bit"[]"#, "bit varying", #""char""#, "float(24)", "jsonb",
+                "intervals day", "varchar(3",
+            ])
+    }
+
     @Test func u18ATouchedColumnIsNeverSent() {
         #expect(
             PageStats.upsert.touch(\.hits).sql == """
