@@ -80,6 +80,17 @@ struct ResolvedUpsert: Sendable {
 }
 
 extension UpsertShape {
+    /// The columns by which rows conflict; nil when only the server knows.
+    func conflictKey<Row>(_ layout: TableLayout<Row>) -> [Int]? {
+        let key: [Int] =
+            switch target {
+            case .primaryKey: layout.columns.indices.filter { layout.columns[$0].options.contains(.primaryKey) }
+            case .columns(let key, _), .constraint(_, let key): key
+            case .index, .exclusion, .any: []
+            }
+        return key.isEmpty ? nil : key
+    }
+
     /// - Parameter absent: the columns without a value, as in `UpsertForm`.
     func resolve<Row>(_ layout: TableLayout<Row>, absent: UInt64 = 0) throws(PostgresError) -> ResolvedUpsert {
         if let failure = layout.failure ?? failure { throw failure }
@@ -87,6 +98,7 @@ extension UpsertShape {
         let primaryKey = columns.indices.filter { columns[$0].options.contains(.primaryKey) }
         let lacking = layout.fieldColumns.enumerated().filter { absent & 1 << UInt64($0.offset) != 0 }.map(\.element)
         var resolved = ResolvedUpsert(action: action)
+        resolved.conflictKey = conflictKey(layout)
 
         switch target {
         case .primaryKey:
@@ -95,17 +107,14 @@ extension UpsertShape {
                     "table \"\(layout.name)\" has no column declared as .primaryKey",
                     hint: "declare it, or say what rows conflict by: .onConflict(\\.column)")
             }
-            resolved.conflictKey = primaryKey.isEmpty ? nil : primaryKey
         case .columns(let key, _):
             guard !key.isEmpty else {
                 throw .upsert(
                     "table \"\(layout.name)\": onConflict() without columns",
                     hint: "name the columns, or use .onAnyConflict().doNothing()")
             }
-            resolved.conflictKey = key
-        case .constraint(let name, let key):
+        case .constraint(let name, _):
             if let error = checkIdentifier(name) { throw error }
-            resolved.conflictKey = key.isEmpty ? nil : key
         case .index: break
         case .exclusion(let name):
             if let error = checkIdentifier(name) { throw error }

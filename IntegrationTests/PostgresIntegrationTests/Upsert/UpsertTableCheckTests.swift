@@ -199,4 +199,27 @@ struct UpsertTableCheckTests {
         let left = try await db.check(Checked.self, Checked.upsert.onConflict(\.score))
         #expect(left.isEmpty)
     }
+
+    @Test func aTableThatIsAllKeyIsCompared() async throws {
+        struct Membership: PostgresTable {
+            var team: Int
+            var person: Int
+
+            static let table = Table<Self>("checked_memberships", init: Self.init(team:person:)) {
+                Column("team", \.team, .primaryKey)
+                Column("person", \.person, .primaryKey)
+            }
+        }
+        let db = try await connect()
+        defer { db.close() }
+        try await db.execute("DROP TABLE IF EXISTS checked_memberships")
+        try await db.execute("CREATE TABLE checked_memberships (team int8, person int8, PRIMARY KEY (person, team))")
+        let differences = try await db.check(Membership.self)
+        #expect(differences.isEmpty)
+        let given = try await db.check(Membership.self, Membership.upsert.orDoNothing(), Membership.upsert.doNothing())
+        #expect(given.isEmpty)
+        try await db.execute("ALTER TABLE checked_memberships DROP CONSTRAINT checked_memberships_pkey")
+        let missing = try await db.check(Membership.self)
+        #expect(missing.map(\.kind) == [.noUniqueIndex])
+    }
 }

@@ -11,7 +11,7 @@ struct TableComparison<Row> {
     private var alterTable: String { "ALTER TABLE \(layout.quotedName)" }
 
     /// - Parameter targets: upserts whose conflict targets are to be there.
-    func differences(_ targets: [UpsertShape]) throws(PostgresError) -> [UpsertTableDifference] {
+    func differences(_ targets: [UpsertShape]) -> [UpsertTableDifference] {
         guard let live else {
             return [
                 UpsertTableDifference(
@@ -37,7 +37,7 @@ struct TableComparison<Row> {
                     ddl: "\(alterTable) ALTER COLUMN \(quoted(column.name)) DROP NOT NULL"))
         }
         for target in targets {
-            if let difference = try conflictTarget(target), !differences.contains(difference) {
+            if let difference = conflictTarget(target), !differences.contains(difference) {
                 differences.append(difference)
             }
         }
@@ -141,7 +141,7 @@ struct TableComparison<Row> {
 
     // MARK: Conflict targets
 
-    private func conflictTarget(_ shape: UpsertShape) throws(PostgresError) -> UpsertTableDifference? {
+    private func conflictTarget(_ shape: UpsertShape) -> UpsertTableDifference? {
         switch shape.target {
         case .any, .index: return nil
         case .constraint(let name, _), .exclusion(let name):
@@ -151,7 +151,7 @@ struct TableComparison<Row> {
         case .primaryKey, .columns:
             var predicate: UpsertFragment?
             if case .columns(_, let given) = shape.target { predicate = given }
-            let key = try shape.resolve(layout).conflictKey ?? []
+            let key = shape.conflictKey(layout) ?? []
             guard !key.isEmpty else { return nil }
             let names = key.map { layout.columns[$0].name }
             let candidates = indexes.filter { covers($0, names) }

@@ -66,6 +66,6 @@ extension PostgresExecutor {
         let comparison = TableComparison(
             layout: layout, live: exists ? try await query(LiveColumn.query(of: layout)).all() : nil,
             indexes: exists ? try await uniqueIndexes(of: table) : [])
-        return try comparison.differences(targets)
+        return comparison.differences(targets)
     }
 }
