@@ -128,7 +128,7 @@ struct UpsertTableCheckTests {
             [.type, .type, .type],
             after:
                 "ALTER TABLE checked_rows ALTER data TYPE text, ALTER score TYPE text, ALTER note TYPE xml USING NULL",
-            mended: false)
+            "ALTER TABLE checked_rows ALTER data SET DEFAULT '[]'")
         #expect(differences.map(\.column) == ["data", "note", "score"])
         #expect(differences[0].message.contains("is declared as jsonb, and is text"))
         #expect(differences[1].message.contains("a batch sends text"))
@@ -152,6 +152,11 @@ struct UpsertTableCheckTests {
         let identity = try await expect(
             [.generated], after: "ALTER TABLE checked_rows ALTER id DROP IDENTITY")
         #expect(identity.first?.column == "id")
+        let nullable = try await expect(
+            [.type, .generated, .nullability],
+            after: "ALTER TABLE checked_rows ALTER id DROP IDENTITY",
+            "ALTER TABLE checked_rows ALTER id DROP NOT NULL, ALTER id TYPE text")
+        #expect(nullable.map(\.column) == ["id", "id", "id"])
         let expression = try await expect(
             [.generated], after: "ALTER TABLE checked_rows ALTER length DROP EXPRESSION", mended: false)
         #expect(expression.first?.column == "length")
@@ -160,6 +165,11 @@ struct UpsertTableCheckTests {
             after: "ALTER TABLE checked_rows DROP score",
             "ALTER TABLE checked_rows ADD score float8 NOT NULL GENERATED ALWAYS AS (0.5) STORED")
         #expect(undeclared.first?.message.contains("declare it as .generated") == true)
+        let both = try await expect(
+            [.generated, .type],
+            after: "ALTER TABLE checked_rows DROP score",
+            "ALTER TABLE checked_rows ADD score text NOT NULL GENERATED ALWAYS AS ('1') STORED")
+        #expect(both.map(\.column) == ["score", "score"])
     }
 
     @Test func aColumnThatMustBeSetIsMissed() async throws {
@@ -200,6 +210,18 @@ struct UpsertTableCheckTests {
         #expect(left.isEmpty)
     }
 
+    @Test func aVirtualColumnCanOnlyBeDeclared() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let version = try await db.query("SELECT current_setting('server_version_num')::int8", as: Int.self).one()
+        guard version >= 180_000 else { return }
+        try await db.execute("ALTER TABLE checked_rows DROP score")
+        try await db.execute("ALTER TABLE checked_rows ADD score text NOT NULL GENERATED ALWAYS AS ('1') VIRTUAL")
+        let differences = try await db.check(Checked.self)
+        #expect(differences.map(\.kind) == [.generated, .type])
+        #expect(differences.allSatisfy { $0.ddl == nil })
+    }
+
     @Test func aTableThatIsAllKeyIsCompared() async throws {
         struct Membership: PostgresTable {
             var team: Int
@@ -221,5 +243,98 @@ struct UpsertTableCheckTests {
         try await db.execute("ALTER TABLE checked_memberships DROP CONSTRAINT checked_memberships_pkey")
         let missing = try await db.check(Membership.self)
         #expect(missing.map(\.kind) == [.noUniqueIndex])
+    }
+
+    @Test func arraysAreComparedByTheirElements() async throws {
+        struct Tagged: PostgresTable {
+            var id: Int
+            var tags: [String]
+            var numbers: [Int]
+            var names: [String]
+
+            static let table = Table<Self>("checked_arrays", init: Self.init(id:tags:numbers:names:)) {
+                Column("id", \.id, .primaryKey)
+                Column("tags", \.tags)
+                Column("numbers", \.numbers)
+                Column("names", \.names)
+            }
+        }
+        let db = try await connect()
+        defer { db.close() }
+        _ = try await db.script(
+            """
+            SET client_min_messages = warning;
+            DROP TABLE IF EXISTS checked_arrays;
+            DROP DOMAIN IF EXISTS checked_name CASCADE;
+            CREATE DOMAIN checked_name AS text CHECK (VALUE <> '');
+            CREATE TABLE checked_arrays (
+                id int8 PRIMARY KEY, tags varchar(9)[] NOT NULL, numbers int4[] NOT NULL, names checked_name[] NOT NULL)
+            """)
+        let row = Tagged(id: 1, tags: ["a"], numbers: [1], names: ["n"])
+        let none = try await db.check(Tagged.self)
+        #expect(none.isEmpty)
+        try await db.upsert([row])
+        // An array is no text, and elements that cannot be assigned are told.
+        try await db.execute(
+            "ALTER TABLE checked_arrays ALTER tags TYPE text USING '{}', ALTER numbers TYPE bytea[] USING '{}'")
+        let differences = try await db.check(Tagged.self)
+        #expect(differences.map(\.column) == ["tags", "numbers"])
+        #expect(differences.allSatisfy { $0.kind == .type })
+    }
+
+    @Test func theTypeToDeclareHasNoLength() async throws {
+        struct Short: PostgresTable {
+            var id: Int
+            var bits: String
+            var name: String
+
+            static let table = Table<Self>("checked_short", init: Self.init(id:bits:name:)) {
+                Column("id", \.id, .primaryKey)
+                Column("bits", \.bits)
+                Column("name", \.name, type: "checked_short_name")
+            }
+        }
+        let db = try await connect()
+        defer { db.close() }
+        _ = try await db.script(
+            """
+            SET client_min_messages = warning;
+            DROP TABLE IF EXISTS checked_short;
+            DROP DOMAIN IF EXISTS checked_short_name, checked_short_base CASCADE;
+            CREATE DOMAIN checked_short_base AS varchar(5);
+            CREATE DOMAIN checked_short_name AS checked_short_base;
+            CREATE TABLE checked_short (id int8 PRIMARY KEY, bits bit(4) NOT NULL, name checked_short_name NOT NULL)
+            """)
+        let differences = try await db.check(Short.self)
+        #expect(differences.map(\.column) == ["bits", "name"])
+        #expect(differences.first?.message.contains(#"type: "bit")"#) == true)
+        // A cast to the domain cuts the elements of a batch.
+        #expect(differences.last?.message.contains(#"type: "character varying")"#) == true)
+        #expect(differences.last?.ddl == nil)
+    }
+
+    @Test func aColumnThatMustNotBeNullIsLeftSo() async throws {
+        struct Part: PostgresTable {
+            var id: Int
+            var note: String?
+
+            static let table = Table<Self>("checked_parts", init: Self.init(id:note:)) {
+                Column("id", \.id, .primaryKey)
+                Column("note", \.note)
+            }
+        }
+        let db = try await connect()
+        defer { db.close() }
+        _ = try await db.script(
+            """
+            SET client_min_messages = warning;
+            DROP TABLE IF EXISTS checked_parts;
+            DROP DOMAIN IF EXISTS checked_note CASCADE;
+            CREATE DOMAIN checked_note AS text NOT NULL;
+            CREATE TABLE checked_parts (id int8, tenant int8, note checked_note, PRIMARY KEY (id, tenant))
+            """)
+        let differences = try await db.check(Part.self)
+        #expect(differences.map(\.kind) == [.nullability, .undeclaredColumn, .noUniqueIndex])
+        #expect(differences.map { $0.ddl == nil } == [true, true, false])
     }
 }
