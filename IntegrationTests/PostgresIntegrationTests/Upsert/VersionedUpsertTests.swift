@@ -18,6 +18,19 @@ private struct Document: PostgresTable, Equatable {
     static let save = upsert.version(\.version)
 }
 
+/// A row that somebody writes just when it has been read.
+private struct Overtaken: PostgresTable, Equatable {
+    var id: Int
+    var body: String
+    var version: Int32
+
+    static let table = Table<Self>("overtaken_documents", init: Self.init(id:body:version:)) {
+        Column("id", \.id, .primaryKey)
+        Column("body", \.body)
+        Column("version", \.version)
+    }
+}
+
 @Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct VersionedUpsertTests {
     private func table() async throws -> PostgresConnection {
@@ -127,5 +140,66 @@ struct VersionedUpsertTests {
         defer { db.close() }
         let error = await failure { try await db.upsert(Document.save) }
         #expect(error?.outcome == .notSent)
+    }
+
+    /// A pause lasts longer than the time between two writes of a hot key: what was read before it is stale.
+    @Test func theRowIsReadBehindThePause() async throws {
+        let db = try await connect()
+        defer { db.close() }
+        _ = try await db.script(
+            """
+            SET client_min_messages = warning;
+            DROP TABLE IF EXISTS overtaken_rows CASCADE;
+            DROP SEQUENCE IF EXISTS overtakers;
+            CREATE SEQUENCE overtakers;
+            CREATE TABLE overtaken_rows (id int8 PRIMARY KEY, body text NOT NULL, version int4 NOT NULL);
+            INSERT INTO overtaken_rows VALUES (1, 'a', 5);
+            CREATE OR REPLACE FUNCTION overtake() RETURNS bool LANGUAGE plpgsql AS $$
+            BEGIN
+                IF current_query() LIKE 'SELECT%' AND nextval('overtakers') = 1 THEN
+                    UPDATE overtaken_rows SET body = 'b', version = version + 1;
+                END IF;
+                RETURN true;
+            END $$;
+            CREATE VIEW overtaken_documents AS SELECT id, body, version FROM overtaken_rows WHERE overtake();
+            """)
+        var seen: [Overtaken] = []
+        let mine = Overtaken(id: 1, body: "c", version: 4)
+        let version = try await db.upsert(
+            Overtaken.upsert.version(\.version)(mine), retry: .upTo(2, base: .nanoseconds(1))
+        ) { current, mine in
+            seen.append(current)
+            return mine
+        }
+        #expect(version == 7)
+        #expect(seen == [Overtaken(id: 1, body: "b", version: 6)])
+    }
+
+    @Test func aRowThatIsDeletedDuringThePauseIsInsertedAgain() async throws {
+        let db = try await connect()
+        defer { db.close() }
+        _ = try await db.script(
+            """
+            SET client_min_messages = warning;
+            DROP TABLE IF EXISTS overtaken_rows CASCADE;
+            DROP SEQUENCE IF EXISTS overtakers;
+            CREATE SEQUENCE overtakers;
+            CREATE TABLE overtaken_rows (id int8 PRIMARY KEY, body text NOT NULL, version int4 NOT NULL);
+            INSERT INTO overtaken_rows VALUES (1, 'a', 5);
+            CREATE OR REPLACE FUNCTION overtake() RETURNS bool LANGUAGE plpgsql AS $$
+            BEGIN
+                IF current_query() LIKE 'SELECT%' AND nextval('overtakers') = 1 THEN DELETE FROM overtaken_rows; END IF;
+                RETURN true;
+            END $$;
+            CREATE VIEW overtaken_documents AS SELECT id, body, version FROM overtaken_rows WHERE overtake();
+            """)
+        let mine = Overtaken(id: 1, body: "c", version: 4)
+        let version = try await db.upsert(
+            Overtaken.upsert.version(\.version)(mine), retry: .upTo(2, base: .nanoseconds(1))
+        ) { _, mine in
+            Issue.record("there is nothing to resolve")
+            return mine
+        }
+        #expect(version == 4)
     }
 }

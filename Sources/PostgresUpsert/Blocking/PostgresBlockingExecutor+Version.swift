@@ -17,7 +17,7 @@ extension PostgresBlockingExecutor {
     /// - Parameters:
     ///   - retry: how often it is tried, the first time included, and the pauses.
     ///   - limit: no further attempt begins after this time.
-    ///   - resolve: gets the stored row and the one that could not be written.
+    ///   - resolve: gets the stored row, as it is behind the pause, and the one that could not be written.
     /// - Returns: the version that is stored now.
     /// - Throws: `staleVersion` of the last attempt; what `resolve` throws.
     @discardableResult

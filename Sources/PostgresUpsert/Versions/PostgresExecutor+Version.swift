@@ -34,13 +34,15 @@ extension PostgresExecutor {
     ///     return merged
     /// }
     /// ```
-    /// Pauses are random up to a bound that doubles with each attempt (full jitter). In a transaction stricter than READ COMMITTED
+    /// Pauses are random up to a bound that doubles with each attempt (full jitter). Behind a pause the row is read again, so that only
+    /// what is written between that and the attempt makes it stale once more. In a transaction stricter than READ COMMITTED
     /// a stale version stays stale: retry the transaction there.
     ///
     /// - Parameters:
     ///   - retry: how often it is tried, the first time included, and the pauses.
     ///   - limit: no further attempt begins after this time.
-    ///   - resolve: gets the stored row and the one that could not be written. The version of what it returns does not matter:
+    ///   - resolve: gets the stored row, as it is behind the pause, and the one that could not be written; not called if the row was
+    ///     deleted meanwhile, which is then inserted again. The version of what it returns does not matter:
     ///     it is set to that of the stored row.
     /// - Returns: the version that is stored now.
     /// - Throws: `staleVersion` of the last attempt; what `resolve` throws.
@@ -57,8 +59,7 @@ extension PostgresExecutor {
                 return try await self.upsert(upsert)
             } catch {
                 guard error.code == .staleVersion, let pause = retry.pause(behindAttempt: attempt),
-                    let mine = upsert.row,
-                    let current = (error.underlying as? UpsertStaleVersion<Row>)?.current
+                    let mine = upsert.row, (error.underlying as? UpsertStaleVersion<Row>)?.current != nil
                 else { throw error }
                 attempt += 1
                 if let deadline, ContinuousClock.now + pause >= deadline { throw error }
@@ -73,6 +74,8 @@ extension PostgresExecutor {
 
 extension VersionedUpsert {
     /// The stored row of a key: `SELECT "id", "body", "version" FROM "documents" WHERE "id" = $1`
+                // What was read before it is stale again, if the key is written more often than that.
+                guard let current = try await query(try upsert.current(of: mine)).first() else { continue }
     func current(of row: Row) throws(PostgresError) -> PostgresQuery.Typed<Row> {
         let layout = upsert.definition.layout
         let key = try upsert.definition.shape.resolve(layout).conflictKey ?? []
