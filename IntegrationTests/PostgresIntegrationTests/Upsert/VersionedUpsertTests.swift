@@ -202,4 +202,36 @@ struct VersionedUpsertTests {
         }
         #expect(version == 4)
     }
+
+    @Test func aRowOfTheRightVersionThatIsNotWrittenIsNotStale() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.upsert(Document.save(Document(id: 1, body: "locked", version: 3)))
+        let guarded = Document.upsert.where { $0.existing.body != .value("locked") }.version(\.version)
+        let refused = await failure { try await db.upsert(guarded(Document(id: 1, body: "b", version: 3))) }
+        #expect(refused?.code == .notWritten)
+        #expect(refused?.outcome == .rejected)
+        #expect(refused?.message.contains("has the version of this one, 3, and was not overwritten") == true)
+        let stale = await failure { try await db.upsert(guarded(Document(id: 1, body: "b", version: 2))) }
+        #expect(stale?.code == .staleVersion)
+        // To try again would change nothing.
+        var resolved = 0
+        let again = await failure {
+            try await db.upsert(guarded(Document(id: 1, body: "b", version: 3)), retry: .upTo(5)) { _, mine in
+                resolved += 1
+                return mine
+            }
+        }
+        #expect(again?.code == .notWritten)
+        #expect(resolved == 0)
+
+        _ = try await db.script(
+            """
+            CREATE OR REPLACE FUNCTION suppress_document() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+            CREATE TRIGGER suppress BEFORE UPDATE ON versioned_documents
+                FOR EACH ROW EXECUTE FUNCTION suppress_document();
+            """)
+        let suppressed = await failure { try await db.upsert(Document.save(Document(id: 1, body: "b", version: 3))) }
+        #expect(suppressed?.code == .notWritten)
+    }
 }

@@ -6,7 +6,8 @@ extension PostgresBlockingExecutor {
     /// ``Postgres/PostgresExecutor``.
     ///
     /// - Returns: the version that is stored now.
-    /// - Throws: `staleVersion` with an ``UpsertStaleVersion`` that holds the stored row.
+    /// - Throws: `staleVersion` with an ``UpsertStaleVersion`` that holds the stored row; `notWritten` if that has the version of the
+    ///   given row and was left alone all the same.
     @discardableResult
     public func upsert<Row, Version>(_ upsert: VersionedUpsert<Row, Version>) throws(PostgresError) -> Version {
         try wait { (db) async throws(PostgresError) -> Version in try await db.upsert(upsert) }

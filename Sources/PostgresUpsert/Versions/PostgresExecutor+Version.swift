@@ -6,7 +6,8 @@ extension PostgresExecutor {
     /// SQL: that of the upsert; if the version is stale, also `SELECT ... FROM "documents" WHERE "id" = $1`.
     ///
     /// - Returns: the version that is stored now.
-    /// - Throws: `staleVersion` with an ``UpsertStaleVersion`` that holds the stored row.
+    /// - Throws: `staleVersion` with an ``UpsertStaleVersion`` that holds the stored row; `notWritten` if that has the version of the
+    ///   given row, and a condition of the upsert's own is false for it, or a trigger suppressed the update.
     @discardableResult
     public func upsert<Row, Version>(
         _ upsert: VersionedUpsert<Row, Version>
@@ -16,11 +17,20 @@ extension PostgresExecutor {
         }
         if let stored = try await self.upsert(upsert.upsert(row)).first ?? nil { return stored }
         let current = try await query(try upsert.current(of: row)).first()
-        let found = current.map { "is version \($0[keyPath: upsert.version])" } ?? "has gone"
+        let version = row[keyPath: upsert.version]
+        if let current, current[keyPath: upsert.version] == version {
+            throw PostgresError(
+                code: .notWritten,
+                message:
+                    "table \"\(Row.table.name)\": the stored row has the version of this one, \(version), and was not"
+                    + " overwritten", outcome: .rejected,
+                hint: "a where(...) of the upsert is false for it, or a trigger suppressed the update")
+        }
+        let found =
+            current.map { "is version \($0[keyPath: upsert.version])" } ?? "has gone, or a trigger suppresses this one"
         throw PostgresError(
             code: .staleVersion,
-            message: "table \"\(Row.table.name)\": the stored row \(found); this one is of version"
-                + " \(row[keyPath: upsert.version])",
+            message: "table \"\(Row.table.name)\": the stored row \(found); this one is of version \(version)",
             outcome: .rejected, hint: "make the change again, on the row as it is now",
             underlying: UpsertStaleVersion(current: current))
     }
@@ -64,6 +74,8 @@ extension PostgresExecutor {
                 attempt += 1
                 if let deadline, ContinuousClock.now + pause >= deadline { throw error }
                 try await Task.sleep(for: pause)
+                // What was read before it is stale again, if the key is written more often than that.
+                guard let current = try await query(try upsert.current(of: mine)).first() else { continue }
                 var resolved = try await resolve(current, mine)
                 resolved[keyPath: upsert.version] = current[keyPath: upsert.version]
                 upsert = upsert(resolved)
@@ -74,8 +86,6 @@ extension PostgresExecutor {
 
 extension VersionedUpsert {
     /// The stored row of a key: `SELECT "id", "body", "version" FROM "documents" WHERE "id" = $1`
-                // What was read before it is stale again, if the key is written more often than that.
-                guard let current = try await query(try upsert.current(of: mine)).first() else { continue }
     func current(of row: Row) throws(PostgresError) -> PostgresQuery.Typed<Row> {
         let layout = upsert.definition.layout
         let key = try upsert.definition.shape.resolve(layout).conflictKey ?? []

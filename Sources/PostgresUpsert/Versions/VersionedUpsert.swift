@@ -60,6 +60,9 @@ extension PostgresError.Code {
     /// Somebody else has written the row since it was read; `underlying` is an `UpsertStaleVersion` with the row as it is now.
     /// Nothing was changed.
     public static let staleVersion = Self("client.staleVersion")
+    /// An upsert under optimistic locking left the stored row alone, though it has the right version: a condition of the upsert's own
+    /// is false for it, or a trigger suppressed the update. Nothing was changed.
+    public static let notWritten = Self("client.notWritten")
 }
 
 /// What an upsert under optimistic locking found instead of the version that it was given.
