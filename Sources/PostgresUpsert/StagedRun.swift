@@ -10,6 +10,8 @@ extension PostgresExecutor {
         let statement = batch.batch.statements[0]
         let answer: StagedAnswer
         if let transaction = self as? PostgresTransaction {
+            try await StageTurns.shared.take(transaction.id)
+            defer { StageTurns.shared.pass(transaction.id) }
             answer = try await transaction.runStaged(batch, statement.query)
         } else {
             answer = try await retrying(upsert.definition.batching.retry) {

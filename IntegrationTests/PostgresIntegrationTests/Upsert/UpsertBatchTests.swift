@@ -116,6 +116,31 @@ struct UpsertBatchTests {
         db.close()
     }
 
+    @Test func u30StagesOfOneTransactionDoNotCollide() async throws {
+        let db = try await entries()
+        defer { db.close() }
+        let rows = (0..<40).map { Plain(key: "k\($0)", n: $0 + 100) }
+        try await db.transaction { tx in
+            try await withThrowingTaskGroup(of: Int.self) { group in
+                for part in 0..<4 {
+                    group.addTask {
+                        try await tx.upsert(Plain.bump.strategy(.copy).rows(Array(rows[part * 10..<part * 10 + 10])))
+                    }
+                }
+                for try await count in group { #expect(count == 10) }
+            }
+            // Their names are free again.
+            try await tx.upsert(Plain.bump.strategy(.copy).rows(rows))
+        }
+        let expected = Dictionary(uniqueKeysWithValues: rows.map { ($0.key, $0.n * 2) })
+        let stored = try await stored(db)
+        #expect(stored == expected)
+        let left = try await db.query(
+            "SELECT count(*) FROM pg_class WHERE relname LIKE 'upsert_stage%'", as: Int.self
+        ).one()
+        #expect(left == 0)
+    }
+
     @Test func u36ArraysGoInInBatches() async throws {
         let db = try await entries()
         let rows = (0..<70).shuffled().map { Entry(key: "k\($0)", n: $0 + 100, tags: ["\($0)", "t"]) }

@@ -177,6 +177,11 @@ extension PostgresTransaction {
     }
 }
 
+extension PostgresTransaction: Identifiable {
+    /// Which transaction it is, among those that are open in this process; a nested one is the same as the one that it is in.
+    public var id: ObjectIdentifier { ObjectIdentifier(flow) }
+}
+
 extension PostgresError {
     static var nestedCommit: PostgresError {
         PostgresError(
