@@ -170,6 +170,36 @@ struct UpsertFunctionTests {
         #expect(none.isEmpty)
     }
 
+    /// Of a pool, the connection that asks and the one that drops may have other search paths.
+    @Test func staleVersionsAreDroppedByTheirWholeNames() async throws {
+        struct Kinded: PostgresTable {
+            var key: String
+            var n: Int
+
+            static let table = Table<Self>("function_kinds") {
+                Column("key", \.key, .primaryKey)
+                Column("n", \.n)
+            }
+        }
+        let db = try await table()
+        defer { db.close() }
+        _ = try await db.script(
+            """
+            DROP SCHEMA IF EXISTS "two functions" CASCADE;
+            CREATE SCHEMA "two functions";
+            SET search_path = "two functions", public;
+            CREATE DOMAIN kind AS text;
+            CREATE TABLE function_kinds (key kind PRIMARY KEY, n int8 NOT NULL);
+            """)
+        try await db.install(UpsertFunction("save", in: "two functions", Kinded.upsert))
+        let function = UpsertFunction("save", in: "two functions", Kinded.upsert.doNothing())
+        let dropped = try await db.dropStaleVersions(of: function)
+        #expect(dropped.count == 2)
+        #expect(dropped.allSatisfy { $0.hasPrefix(#""two functions".save_"#) })
+        #expect(dropped.contains { $0.hasSuffix(#"("two functions".kind, pg_catalog.int8)"#) })
+        try await db.execute(#"DROP SCHEMA "two functions" CASCADE"#)
+    }
+
     @Test func textsOfTheUpsertHaveTheTypesOfTheirPlaces() async throws {
         let db = try await table()
         defer { db.close() }

@@ -51,7 +51,7 @@ extension PostgresBlockingExecutor {
 
     /// Drops the functions of other versions of an upsert: as the form of ``Postgres/PostgresExecutor``.
     ///
-    /// - Returns: their names and parameters.
+    /// - Returns: their names and the types of their parameters, with schemas.
     @discardableResult
     public func dropStaleVersions<Row, Output>(
         of function: UpsertFunction<Row, Output>

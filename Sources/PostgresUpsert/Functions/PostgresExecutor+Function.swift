@@ -59,16 +59,20 @@ extension PostgresExecutor {
     ///
     /// SQL: `DROP FUNCTION ...`, for functions of the same name and table with another hash, whose comment is that of `install`.
     ///
-    /// - Returns: their names and parameters.
+    /// - Returns: their names and the types of their parameters, with schemas.
     @discardableResult
     public func dropStaleVersions<Row, Output>(
         of function: UpsertFunction<Row, Output>
     ) async throws(PostgresError) -> [String] {
         try await prepare(function)
         let current = try function.versions().map(\.name)
+        // Whole names: the connection of a pool that drops them may have another search_path than the one that asks.
         let stale = try await query(
             """
-            SELECT p.oid::regprocedure::text FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n \
+            SELECT format('%I.%I(%s)', n.nspname, p.proname, (SELECT string_agg(format('%I.%I', tn.nspname, t.typname), \
+            ', ' ORDER BY a.number) FROM unnest(p.proargtypes) WITH ORDINALITY AS a(type, number) \
+            JOIN pg_catalog.pg_type AS t ON t.oid = a.type JOIN pg_catalog.pg_namespace AS tn \
+            ON tn.oid = t.typnamespace)) FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n \
             ON n.oid = p.pronamespace WHERE n.nspname = \(function.schema) \
             AND starts_with(p.proname, \(function.name) || '_') \
             AND substr(p.proname, length(\(function.name)) + 2) ~ '^(rows_)?[0-9a-f]{16}$' \
