@@ -9,22 +9,25 @@ extension PostgresExecutor {
     /// // ON CONFLICT ("stats_type") DO UPDATE SET "data" = EXCLUDED."data", "fetched_at" = now()
     /// ```
     /// - Parameters:
-    ///   - table: the table's name, without quotes.
+    ///   - table: the table's name, without quotes; a dot in it is part of the name.
+    ///   - schema: its schema; nil leaves the choice to `search_path`.
     ///   - key: the column that rows conflict by, which needs a unique index, and its value.
     ///   - values: columns and their values, at least one unless there is a column to touch.
     ///   - touch: the column that is set to `now()` on insert and on update; nil for none.
     /// - Returns: how many rows were written, by the command tag.
     @discardableResult
     public func upsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
-        into table: String, key: (String, Key), set values: repeat (String, each Value), touch: String? = "fetched_at"
+        into table: String, schema: String? = nil, key: (String, Key), set values: repeat (String, each Value),
+        touch: String? = "fetched_at"
     ) async throws(PostgresError) -> Int {
-        try await execute(try keyedUpsert(into: table, key: key, set: repeat each values, touch: touch))
+        try await execute(try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch))
     }
 }
 
-/// See `upsert(into:key:set:touch:)`.
+/// See `upsert(into:schema:key:set:touch:)`.
 func keyedUpsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
-    into table: String, key: (String, Key), set values: repeat (String, each Value), touch: String?
+    into table: String, schema: String? = nil, key: (String, Key), set values: repeat (String, each Value),
+    touch: String?
 ) throws(PostgresError) -> PostgresQuery {
     // The names, each behind a byte that UTF-8 does not know, are what the text depends on.
     var names: TextCache.Key = []
@@ -44,10 +47,14 @@ func keyedUpsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
         names.append(0xFE)
         add(touch)
     }
+    if let schema {
+        names.append(0xFD)
+        add(schema)
+    }
     let text = try TextCache.shared.text(names) { () throws(PostgresError) -> String in
         var columns: [String] = []
         for value in repeat each values { columns.append(value.0) }
-        return try keyedUpsertSQL(into: table, key: key.0, set: columns, touch: touch)
+        return try keyedUpsertSQL(into: table, schema: schema, key: key.0, set: columns, touch: touch)
     }
     return PostgresQuery(text, parameterCount: count) { encoder in
         encoder.appendParameter(key.1)
@@ -56,9 +63,9 @@ func keyedUpsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
 }
 
 private func keyedUpsertSQL(
-    into table: String, key: String, set columns: [String], touch: String?
+    into table: String, schema: String?, key: String, set columns: [String], touch: String?
 ) throws(PostgresError) -> String {
-    for name in [table, key] + columns + (touch.map { [$0] } ?? []) {
+    for name in [schema, table, key, touch].compactMap({ $0 }) + columns {
         if let error = checkIdentifier(name) { throw error }
     }
     if columns.isEmpty, touch == nil { throw .upsert("the upsert into table \"\(table)\" has nothing to update") }
@@ -67,5 +74,6 @@ private func keyedUpsertSQL(
     let assignments =
         columns.map { "\(quoted($0)) = EXCLUDED.\(quoted($0))" } + (touch.map { ["\(quoted($0)) = now()"] } ?? [])
     return UpsertSQL<Never>.keyed(
-        into: quoted(table), names: names, values: parameters, key: quoted(key), assignments: assignments)
+        into: (schema.map { quoted($0) + "." } ?? "") + quoted(table), names: names, values: parameters,
+        key: quoted(key), assignments: assignments)
 }

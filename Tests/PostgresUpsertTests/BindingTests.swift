@@ -58,6 +58,10 @@ import Testing
         let first = try keyedUpsert(into: "ab", key: ("c", 1), set: ("d", 2), touch: nil)
         let second = try keyedUpsert(into: "a", key: ("bc", 1), set: ("d", 2), touch: nil)
         let third = try keyedUpsert(into: "ab", key: ("c", 1), touch: "d")
+        let fourth = try keyedUpsert(into: "a", schema: "b", key: ("c", 1), set: ("d", 2), touch: nil)
+        let fifth = try keyedUpsert(into: "b", key: ("a", 1), set: ("c", 1), ("d", 2), touch: nil)
+        #expect(fourth.sql.hasPrefix("INSERT INTO \"b\".\"a\" (\"c\", \"d\") VALUES ($1, $2)"))
+        #expect(fifth.sql.hasPrefix("INSERT INTO \"b\" (\"a\", \"c\", \"d\") VALUES ($1, $2, $3)"))
         #expect(first.sql.hasPrefix("INSERT INTO \"ab\" (\"c\", \"d\") VALUES ($1, $2)"))
         #expect(second.sql.hasPrefix("INSERT INTO \"a\" (\"bc\", \"d\") VALUES ($1, $2)"))
         #expect(third.sql.hasPrefix("INSERT INTO \"ab\" (\"c\", \"d\") VALUES ($1, now())"))
@@ -113,6 +117,9 @@ import Testing
                 "data" = EXCLUDED."data", "n" = EXCLUDED."n", "fetched_at" = now()
                 """)
         #expect(query.sent.map(\.bytes?.count) == [6, 2, 8])
+        #expect(
+            try keyedUpsert(into: "t", schema: "my\"app", key: ("k", 1), set: ("v", 2), touch: nil).sql
+                .hasPrefix(#"INSERT INTO "my""app"."t" ("k", "v") VALUES"#))
         #expect(
             try keyedUpsert(into: "t", key: ("k", 1), set: ("v", 2), touch: nil).sql
                 == "INSERT INTO \"t\" (\"k\", \"v\") VALUES ($1, $2) ON CONFLICT (\"k\") DO UPDATE SET \"v\" = EXCLUDED.\"v\""

@@ -356,6 +356,19 @@ struct UpsertTests {
         db.close()
     }
 
+    @Test func oneKeyAndSomeDataInASchema() async throws {
+        let db = try await connect()
+        defer { db.close() }
+        try await db.execute(#"DROP SCHEMA IF EXISTS "my app" CASCADE"#)
+        try await db.execute(#"CREATE SCHEMA "my app""#)
+        try await db.execute(#"CREATE TABLE "my app".stats (id int8 PRIMARY KEY, data text, fetched_at timestamptz)"#)
+        for data in ["a", "b"] {
+            try await db.upsert(into: "stats", schema: "my app", key: ("id", 1), set: ("data", data))
+        }
+        let stored = try await db.query(#"SELECT data FROM "my app".stats"#, as: String.self).all()
+        #expect(stored == ["b"])
+    }
+
     @Test func anUpsertJoinsAPipeline() async throws {
         let db = try await pages()
         let total = PostgresQuery("SELECT sum(hits)::int8 FROM upsert_pages").as(Int.self)

@@ -103,9 +103,10 @@ extension PostgresBlockingExecutor {
     /// - Returns: how many rows were written, by the command tag.
     @discardableResult
     public func upsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
-        into table: String, key: (String, Key), set values: repeat (String, each Value), touch: String? = "fetched_at"
+        into table: String, schema: String? = nil, key: (String, Key), set values: repeat (String, each Value),
+        touch: String? = "fetched_at"
     ) throws(PostgresError) -> Int {
-        try execute(try keyedUpsert(into: table, key: key, set: repeat each values, touch: touch))
+        try execute(try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch))
     }
 
     /// Learns how outcomes of a table are told on this server: as the form of ``Postgres/PostgresExecutor``.
