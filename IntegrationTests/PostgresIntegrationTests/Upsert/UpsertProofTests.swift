@@ -276,7 +276,7 @@ struct UpsertProofTests {
         defer { equal.close() }
         let version = try await equal.query("SELECT current_setting('server_version_num')::int8", as: Int.self).one()
         guard version >= 150_000 else { return }
-        _ = try await accounts("CREATE UNIQUE INDEX ON proof_accounts (name) NULLS NOT DISTINCT")
+        try await accounts("CREATE UNIQUE INDEX ON proof_accounts (name) NULLS NOT DISTINCT").close()
         try await together { _, db in try await db.upsert(byName(Account(email: "a@x", name: nil, logins: 1))) }
         let logins = try await equal.query("SELECT logins FROM proof_accounts", as: Int.self).all()
         #expect(logins == [Self.tasks])
