@@ -58,8 +58,8 @@ extension Upsert {
     ///
     /// SQL: `ON CONFLICT ON CONSTRAINT "page_stats_pkey"`
     ///
-    /// - Parameter key: its columns, when they are known: only then can rows be sorted by them, duplicates be found before
-    ///   anything is sent, and outcomes of rows that may be left out be matched.
+    /// - Parameter key: its columns, when they are known: only then can rows be sorted by them, and duplicates be found before
+    ///   anything is sent.
     public func onConstraint(_ name: String, _ key: PartialKeyPath<Row>...) -> Self {
         with { $0.target = .constraint(name, columns: indices(key, &$0)) }
     }

@@ -110,4 +110,27 @@ struct ReadmeBlockTests {
             #expect(FileManager.default.fileExists(atPath: Self.root.appending(path: path).path), "\(path)")
         }
     }
+
+    /// Suites are given by their name or their file, test functions by their name.
+    @Test func everyTestThatUpsertMDNamesExists() throws {
+        let named = try lines(of: "Tests/UPSERT.md").filter { $0.hasPrefix("|") }.flatMap { line in
+            // In the last column; the one before it may hold code.
+            line.dropLast().split(separator: "|").last?.matches(of: /`([\w\/]+)`/).map { "\($0.1)" } ?? []
+        }
+        try #require(named.count > 80)
+        var declared: Set<String> = []
+        for folder in ["Tests", "IntegrationTests"] {
+            let files = FileManager.default.enumerator(atPath: Self.root.appending(path: folder).path)
+            while let file = files?.nextObject() as? String {
+                guard file.hasSuffix("Tests.swift") else { continue }
+                let source = try lines(of: "\(folder)/\(file)").joined(separator: "\n")
+                let suites = source.matches(of: /\bstruct (\w+)/).map { "\($0.1)" }
+                declared.formUnion(suites + source.matches(of: /\bfunc (\w+)/).map { "\($0.1)" })
+                // `Writer/UpsertWriterTests`
+                let path = file.dropLast(".swift".count).split(separator: "/").suffix(2).joined(separator: "/")
+                declared.insert(path)
+            }
+        }
+        for name in named { #expect(declared.contains(name), "Tests/UPSERT.md names \(name)") }
+    }
 }
