@@ -220,6 +220,21 @@ struct FaultProxyTests {
         await proxy.stop()
     }
 
+    /// A name can have an address at which nobody listens, as ::1 of localhost here.
+    @Test(arguments: ["localhost", "127.0.0.1"])
+    func aServerIsReachedByTheNameOfItsHost(_ host: String) async throws {
+        let listener = try PlainListener(.tcp)
+        guard case .tcp(let port) = listener.server else { throw PlainSocket.Failure() }
+        let proxy = try PostgresFaultProxy(to: .host(host, port: port))
+        let client = try PlainSocket(to: proxy)
+        let server = try await listener.accept()
+        client.send(message)
+        #expect(await server.read(message.count) == message)
+        server.send([1, 2, 3])
+        #expect(await client.read(3) == [1, 2, 3])
+        await proxy.stop()
+    }
+
     @Test func aServerThatIsNotThereResetsTheClient() async throws {
         let listener = try PlainListener(.tcp)
         let server = listener.server

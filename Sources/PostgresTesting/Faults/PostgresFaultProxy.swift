@@ -21,6 +21,9 @@ public final class PostgresFaultProxy: Sendable {
     public enum Server: Sendable, Hashable {
         /// A port of 127.0.0.1.
         case tcp(port: Int)
+        /// A port of a host, by its name or address. The name is resolved, and the connection made, on the proxy's thread for each
+        /// client: meanwhile nothing moves on the others.
+        case host(String, port: Int)
         /// The socket itself, such as `/var/run/postgresql/.s.PGSQL.5432`.
         case unixSocket(path: String)
     }

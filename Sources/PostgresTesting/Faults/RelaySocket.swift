@@ -68,7 +68,8 @@ struct RelaySocket {
 }
 
 extension PostgresFaultProxy.Server {
-    /// Connects; nil if nobody listens there. On this machine that takes no time worth the states of doing it in steps.
+    /// Connects; nil if nobody listens there. On this machine that takes no time worth the states of doing it in steps; elsewhere it
+    /// is waited for.
     func connect() -> Int32? {
         switch self {
         case .tcp(let port):
@@ -77,6 +78,8 @@ extension PostgresFaultProxy.Server {
             address.sin_port = UInt16(truncatingIfNeeded: port).bigEndian
             address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
             return Self.connect(AF_INET, &address)
+        case .host(let host, let port):
+            return Self.connect(host, port)
         case .unixSocket(let path):
             var address = sockaddr_un()
             address.sun_family = sa_family_t(AF_UNIX)
@@ -84,6 +87,26 @@ extension PostgresFaultProxy.Server {
             withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
             return Self.connect(AF_UNIX, &address)
         }
+    }
+
+    /// To the first of the host's addresses that answers.
+    private static func connect(_ host: String, _ port: Int) -> Int32? {
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var found: UnsafeMutablePointer<addrinfo>?
+        guard getaddrinfo(host, String(port), &hints, &found) == 0 else { return nil }
+        defer { freeaddrinfo(found) }
+        var next = found
+        while let address = next?.pointee {
+            let descriptor = socket(
+                address.ai_family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            if descriptor >= 0 {
+                if Glibc.connect(descriptor, address.ai_addr, address.ai_addrlen) == 0 { return descriptor }
+                close(descriptor)
+            }
+            next = address.ai_next
+        }
+        return nil
     }
 
     private static func connect<Address>(_ family: Int32, _ address: inout Address) -> Int32? {
