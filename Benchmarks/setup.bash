@@ -45,7 +45,8 @@ has_server() {
     return 1
 }
 
-# Sets `program` to the release build. Further packages are checked for by the caller.
+# Sets `program` to the release build. Further packages are checked for by the caller. LIBPQ names the folder of another
+# libpq.so.5 than the system's: what is built runs with it, and tells its version.
 build_benchmarks() { # folder, further packages...
     local folder=$1 packages=("${@:2}")
     if ! command -v swift >/dev/null; then
@@ -60,4 +61,11 @@ build_benchmarks() { # folder, further packages...
     echo "Building (release) ..." >&2
     swift build -c release --package-path "$folder" --product upsert-bench >&2 || return 1
     program=$(swift build -c release --package-path "$folder" --show-bin-path)/upsert-bench
+    if [ -n "${LIBPQ:-}" ]; then
+        if [ ! -e "$LIBPQ/libpq.so.5" ]; then
+            echo "There is no libpq.so.5 in $LIBPQ, which LIBPQ names." >&2
+            return 1
+        fi
+        export LD_LIBRARY_PATH="$LIBPQ${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    fi
 }

@@ -32,14 +32,6 @@ const char *libpq_arm_error(const libpq_arm *arm) { return arm->error[0] == 0 ? 
 
 int libpq_arm_version(void) { return PQlibVersion(); }
 
-bool libpq_arm_queues_sync(void) {
-#ifdef LIBPQ_HAS_SEND_PIPELINE_SYNC
-    return true;
-#else
-    return false;
-#endif
-}
-
 bool libpq_arm_execute(libpq_arm *arm, const char *sql) {
     PGresult *result = PQexec(arm->connection, sql);
     ExecStatusType status = PQresultStatus(result);

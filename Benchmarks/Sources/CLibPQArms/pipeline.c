@@ -1,6 +1,23 @@
+#define _GNU_SOURCE
 #include "internal.h"
 
+#include <dlfcn.h>
 #include <poll.h>
+
+// Queues a Sync without sending: of libpq 17 or later, which may be another one than that of the headers. So it is looked for
+// when the program starts.
+static int (*send_pipeline_sync)(PGconn *);
+
+__attribute__((constructor)) static void find_send_pipeline_sync(void) {
+    *(void **)&send_pipeline_sync = dlsym(RTLD_DEFAULT, "PQsendPipelineSync");
+}
+
+bool libpq_arm_queues_sync(void) { return send_pipeline_sync != NULL; }
+
+// PQpipelineSync flushes: one send for each statement.
+static int queue_sync(PGconn *connection) {
+    return send_pipeline_sync != NULL ? send_pipeline_sync(connection) : PQpipelineSync(connection);
+}
 
 // Sends and reads in turns, so that neither side waits for the other with full buffers.
 static bool exchange(libpq_arm *arm, int32_t count, bool sync_each, libpq_send send, const void *context) {
@@ -11,12 +28,7 @@ static bool exchange(libpq_arm *arm, int32_t count, bool sync_each, libpq_send s
     while (done < count || syncs < syncs_owed) {
         for (int32_t i = 0; i < burst && sent < count; i++, sent++) {
             if (!send(arm, context, sent)) return libpq_arm_fail(arm, "pipeline");
-#ifdef LIBPQ_HAS_SEND_PIPELINE_SYNC
-            if (sync_each && !PQsendPipelineSync(connection)) return libpq_arm_fail(arm, "sync");
-#else
-            // Flushes: one send for each statement.
-            if (sync_each && !PQpipelineSync(connection)) return libpq_arm_fail(arm, "sync");
-#endif
+            if (sync_each && !queue_sync(connection)) return libpq_arm_fail(arm, "sync");
         }
         if (!sync_each && sent == count) {
             if (!PQpipelineSync(connection)) return libpq_arm_fail(arm, "sync");
