@@ -2,6 +2,10 @@
 import PackageDescription
 
 // A package of its own, so that whoever uses the library resolves none of what measuring it takes.
+// The library's messages are `package`, and it is known to the compiler by the name of the folder it is in.
+let folder = Context.packageDirectory.split(separator: "/").dropLast().last ?? ""
+let libraryName = String(folder.lowercased().map { $0.isLetter || $0.isNumber ? $0 : "_" })
+
 let package = Package(
     name: "upsert-bench",
     dependencies: [
@@ -21,10 +25,15 @@ let package = Package(
             dependencies: [.product(name: "Histogram", package: "hdrhistogram-swift")]),
         // What a run tells, as text and as a page with figures.
         .target(name: "Reporting", dependencies: ["Measurement"]),
+        // Messages made and taken apart alone, which no public API does: as if it were a part of the library.
+        .target(
+            name: "MessageCosts", dependencies: [.product(name: "Postgres", package: "postgres-swift")],
+            packageAccess: false, swiftSettings: [.unsafeFlags(["-package-name", libraryName])]),
         .executableTarget(
             name: "upsert-bench",
             dependencies: [
                 "CLibPQArms",
+                "MessageCosts",
                 "Measurement",
                 "Reporting",
                 .product(name: "Postgres", package: "postgres-swift"),
@@ -32,7 +41,7 @@ let package = Package(
                 .product(name: "PostgresTesting", package: "postgres-swift"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
-        .testTarget(name: "MeasurementTests", dependencies: ["Measurement"]),
+        .testTarget(name: "MeasurementTests", dependencies: ["Measurement", "MessageCosts"]),
         .testTarget(name: "ReportingTests", dependencies: ["Measurement", "Reporting"]),
     ],
     swiftLanguageModes: [.v6]

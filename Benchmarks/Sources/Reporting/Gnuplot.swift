@@ -68,6 +68,15 @@ package enum Gnuplot {
     /// - Parameter number: of the figure within its page.
     /// - Returns: an `<svg>` element whose identifiers are its own within the page; nil if there is nothing to draw.
     package static func draw(_ figure: Figure, number: Int) throws -> String? {
+        guard let svg = try file(figure) else { return nil }
+        guard let element = inline(svg, number) else {
+            throw Failure(description: "gnuplot, \(figure.title): that is no SVG")
+        }
+        return element
+    }
+
+    /// - Returns: an SVG file of its own; nil if there is nothing to draw.
+    package static func file(_ figure: Figure) throws -> String? {
         if figure.drawable.isEmpty { return nil }
         guard let path else { throw Failure(description: "There is no gnuplot in PATH.") }
         let process = Process()
@@ -85,10 +94,10 @@ package enum Gnuplot {
         let svg = try output.fileHandleForReading.readToEnd() ?? Data()
         let complaint = try errors.fileHandleForReading.readToEnd() ?? Data()
         process.waitUntilExit()
-        guard process.terminationStatus == 0, let element = inline(String(decoding: svg, as: UTF8.self), number) else {
+        guard process.terminationStatus == 0 else {
             throw Failure(description: "gnuplot, \(figure.title): \(String(decoding: complaint, as: UTF8.self))")
         }
-        return element
+        return String(decoding: svg, as: UTF8.self)
     }
 
     /// The element alone, in the page's colours, with identifiers that no other figure has.

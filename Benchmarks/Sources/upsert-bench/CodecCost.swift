@@ -1,8 +1,10 @@
 import Measurement
+import MessageCosts
 import Postgres
 import PostgresUpsert
 
-/// What values cost alone, without a connection: from Swift to the bytes of a Bind, and from the bytes of rows to Swift.
+/// What values and messages cost alone, without a connection: from Swift to the bytes of a Bind, and from the bytes of rows to Swift;
+/// the framing of requests and replies around them.
 struct CodecCost: Sendable {
     var name: String
     /// One of each round.
@@ -16,14 +18,19 @@ struct CodecCost: Sendable {
             ("decode a row of five columns, binary", .binary(try await Values.binaryRows(db))),
             ("decode a row of five columns, text", .text(try await Values.textRows(db))),
         ]
-        return try work.map { name, work in
-            try work.run(1000)
-            let costs = try (0..<rounds).map { _ in
-                let start = monotonicNanoseconds()
-                try work.run(10_000)
-                return Double(monotonicNanoseconds() &- start) / 10_000
-            }
-            return CodecCost(name: name, nanoseconds: costs)
+        return try work.map { name, work in try CodecCost(name, rounds: rounds) { try work.run($0) } }
+            + MessageWork.allCases.map { work in try CodecCost(work.text, rounds: rounds) { try work.run($0) } }
+    }
+
+    /// - Parameter work: of so many.
+    private init(_ name: String, rounds: Int, _ work: (Int) throws -> Void) throws {
+        self.name = name
+        let count = 10_000
+        try work(1000)
+        nanoseconds = try (0..<rounds).map { _ in
+            let start = monotonicNanoseconds()
+            try work(count)
+            return Double(monotonicNanoseconds() &- start) / Double(count)
         }
     }
 }

@@ -57,7 +57,8 @@ struct LibPQWorkload {
             let meter = Meter()
             for _ in 0..<statements { try libpq.bulkUpsert(rows) }
             return .init(operations: statements * count, cost: meter.cost)
-        case .w1b, .w1a, .w1m, .w1g, .w1l, .w1s, .w3b, .encode, .decode:
+        case .w1b, .w1a, .w1m, .w1g, .w1l, .w1s, .w3b, .w1o, .w2o, .encode, .decode, .requests, .replies, .replies1,
+            .datarows:
             throw ValidationError(
                 "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5, w6 and w7.")
         }

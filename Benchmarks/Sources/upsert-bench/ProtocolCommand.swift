@@ -84,7 +84,7 @@ struct ProtocolRun: Sendable {
         for count in Set([1, 2, 4, 8, 16, 32, 64, connections]).sorted() where count <= connections {
             report.crowds.append(try await run(try await Scenario.crowd(route, statement, connections: count)))
         }
-        Progress.step("values alone")
+        Progress.step("values and messages alone")
         report.codecs = try await CodecCost.measure(route, rounds: repetitions.repetitions)
         if let rate {
             Progress.step("open loop")

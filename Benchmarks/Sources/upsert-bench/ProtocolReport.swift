@@ -64,9 +64,9 @@ struct ProtocolReport {
         }
         document.add(.section("Closed loop: each waits for its own"))
         document.add(.table(Self.table(crowds)))
-        document.add(.section("Values alone"))
+        document.add(.section("Values and messages alone"))
         document.add(.table(costs))
-        document.add(.paragraph("Their instructions and allocations: Benchmarks/counts encode decode:10000."))
+        document.add(.paragraph("Their instructions and allocations: Benchmarks/counts encode requests replies."))
         if !openLoops.isEmpty {
             document.add(.section("Open loop"))
             document.add(.table(loops))
@@ -79,7 +79,7 @@ struct ProtocolReport {
     }
 
     private var costs: TextTable {
-        var table = TextTable(["value", "ns (95 %)"])
+        var table = TextTable(["work", "ns (95 %)"])
         for cost in codecs { table.add([cost.name, Estimate(cost.nanoseconds)?.text(0) ?? "-"]) }
         return table
     }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Measurement
+import MessageCosts
 import Postgres
 import PostgresUpsert
 
@@ -25,18 +26,22 @@ struct Workload: Sendable {
 
     func run(_ name: WorkloadCommand.Name, _ count: Int) async throws -> Finished {
         if name == .w3b { return try await concurrently(rounds: count) }
+        if let messages = MessageWork(name) { return try alone(count) { try messages.run($0) } }
         var configuration = try PostgresConfiguration(url: name == .w1t ? server.tcpURL : server.url)
         if name == .w1s { configuration.callerReadsBelowLatency = .zero }
+        if name == .w1o || name == .w2o { configuration.observer = SilentObserver() }
         let db = try await PostgresConnection.connect(configuration)
         defer { db.close() }
         switch name {
-        case .w1u, .w1t, .w1s: return try await select(db, count)
+        case .w1u, .w1t, .w1s, .w1o: return try await select(db, count)
         case .w1a: return try await Caller().select(self, db, count)
         case .w1m: return try await selectOnMainActor(db, count)
         case .w1g: return try await inTasks(db, count) { try await Selecting.inTasks(db, $0) }
         case .w1l: return try await inTasks(db, count) { try await Selecting.inTasksOnTheLoop(db, $0) }
-        case .w2: return try await each(count) { (row) throws(PostgresError) in try await db.upsert(row) }
-        case .w3: return try await each(count) { (row) throws(PostgresError) in try await db.upsertNaively(row) }
+        case .w2, .w2o:
+            return try await each(count) { (row) throws(PostgresError) in try await db.upsert(row) }
+        case .w3:
+            return try await each(count) { (row) throws(PostgresError) in try await db.upsertNaively(row) }
         case .w4sync: return try await pipeline(db, count, .isolated)
         case .w4one: return try await pipeline(db, count, .atomic)
         case .w5:
@@ -46,9 +51,12 @@ struct Workload: Sendable {
             return Finished(operations: count, cost: meter.cost)
         case .w6: return try await copy(db, count)
         case .w7: return try await bulk(db, count)
-        case .encode: return try values(.upsert, count)
-        case .decode: return try values(.binary(try await Values.binaryRows(db)), count)
-        case .w1b, .w3b: throw ValidationError("\(name) is not of this kind.")
+        case .encode: return try alone(count) { try Values.upsert.run($0) }
+        case .decode:
+            let rows = Values.binary(try await Values.binaryRows(db))
+            return try alone(count) { try rows.run($0) }
+        case .w1b, .w3b, .requests, .replies, .replies1, .datarows:
+            throw ValidationError("\(name) is not of this kind.")
         }
     }
 
@@ -124,10 +132,11 @@ struct Workload: Sendable {
         return Finished(operations: count, cost: meter.cost)
     }
 
-    private func values(_ values: Values, _ count: Int) throws -> Finished {
-        try values.run(1000)
+    /// Without a connection.
+    private func alone(_ count: Int, _ work: (Int) throws -> Void) throws -> Finished {
+        try work(1000)
         let meter = Meter()
-        try values.run(count)
+        try work(count)
         return Finished(operations: count, cost: meter.cost)
     }
 
@@ -168,3 +177,18 @@ struct Workload: Sendable {
         return Finished(operations: total.operations, cost: meter.cost, duplicateKeyErrors: total.duplicateKeyErrors)
     }
 }
+
+extension MessageWork {
+    fileprivate init?(_ name: WorkloadCommand.Name) {
+        switch name {
+        case .requests: self = .requestOfUpsert
+        case .replies: self = .replyOfUpsert
+        case .replies1: self = .replyOfSelect
+        case .datarows: self = .rows
+        default: return nil
+        }
+    }
+}
+
+/// Told of everything, and lets it be.
+struct SilentObserver: PostgresObserver {}

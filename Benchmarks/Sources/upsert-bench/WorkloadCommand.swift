@@ -24,8 +24,13 @@ struct WorkloadCommand: ParsableCommand {
         case w5, w7
         /// Rows copied in from an array of tuples, in binary form.
         case w6
+        /// SELECT and upsert on a connection with an observer that does nothing: what it adds to w1u and w2.
+        case w1o, w2o
         /// Queries made of values; rows of five columns read from a buffered result. No connection is used meanwhile.
         case encode, decode
+        /// Messages alone: Bind, Execute and Sync of an upsert; its reply; a SELECT's reply, of one row; DataRows of five columns, by
+        /// row.
+        case requests, replies, replies1, datarows
     }
 
     @Flag(help: "Do the work with libpq.")

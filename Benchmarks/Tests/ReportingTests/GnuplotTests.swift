@@ -51,5 +51,9 @@ import Testing
         #expect(element.contains("figure7-"))
         #expect(element.contains("rows/s"))
         #expect(!element.contains("'black'"))
+        let file = try #require(try Gnuplot.file(figure([.init(10, 5), .init(1000, 6)])))
+        #expect(file.hasPrefix("<?xml"))
+        #expect(file.contains("xmlns"))
+        #expect(try Gnuplot.file(figure([])) == nil)
     }
 }
