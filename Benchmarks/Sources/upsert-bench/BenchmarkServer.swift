@@ -35,10 +35,15 @@ struct BenchmarkServer: Sendable {
     /// Nil when the URL is the user's: there is one way to reach it.
     private let tcpURL: String?
     let schema: String
-    /// What a proxy before the private server has to reach.
-    private let tcpPort: Int?
+    /// What a proxy has to reach.
+    private let proxied: ProxiedServer
 
     var hasTCP: Bool { tcpURL != nil }
+
+    /// How many connections it should let in: not all, for the server keeps some back, and may be somebody else's, too.
+    var freeConnections: Int {
+        settings.first { $0.name == "max_connections" }.flatMap { Int($0.value) }.map { $0 * 9 / 10 } ?? .max
+    }
 
     struct Setting: Sendable {
         let name: String
@@ -54,7 +59,7 @@ struct BenchmarkServer: Sendable {
 
     /// Makes the schema, and removes it afterwards, with the server if that is private.
     static func with(_ options: ServerOptions, _ body: (BenchmarkServer) async throws -> Void) async throws {
-        if let url = options.url { return try await with(url: url, tcpURL: nil, tcpPort: nil, body) }
+        if let url = options.url { return try await with(url: url, tcpURL: nil, body) }
         try await withPrivate(isDurable: options.durable, body)
     }
 
@@ -67,13 +72,12 @@ struct BenchmarkServer: Sendable {
         options.maxConnections = 300
         try await PostgresEphemeralServer.withServer(options) { server in
             try await with(
-                url: server.connectionURL(over: .unixSocket), tcpURL: server.connectionURL(over: .tcp),
-                tcpPort: server.port, body)
+                url: server.connectionURL(over: .unixSocket), tcpURL: server.connectionURL(over: .tcp), body)
         }
     }
 
     private static func with(
-        url: String, tcpURL: String?, tcpPort: Int?, _ body: (BenchmarkServer) async throws -> Void
+        url: String, tcpURL: String?, _ body: (BenchmarkServer) async throws -> Void
     ) async throws {
         let schema = "upsert_bench_\(getpid())"
         let setup = try await PostgresConnection.connect(url)
@@ -90,7 +94,7 @@ struct BenchmarkServer: Sendable {
             try await body(
                 BenchmarkServer(
                     version: setup.parameter("server_version") ?? "?", isPrivate: tcpURL != nil, settings: settings,
-                    url: url, tcpURL: tcpURL, schema: schema, tcpPort: tcpPort))
+                    url: url, tcpURL: tcpURL, schema: schema, proxied: try ProxiedServer(url: tcpURL ?? url)))
         } catch {
             _ = try? await setup.execute("DROP SCHEMA \(identifier: schema) CASCADE")
             throw error
@@ -99,8 +103,12 @@ struct BenchmarkServer: Sendable {
         setup.close()
     }
 
-    func connect(over address: Address = .usual) async throws(PostgresError) -> PostgresConnection {
-        let db = try await PostgresConnection.connect(url(address))
+    func connect(
+        over address: Address = .usual, observer: (any PostgresObserver)? = nil
+    ) async throws(PostgresError) -> PostgresConnection {
+        var configuration = try PostgresConfiguration(url: url(address))
+        configuration.observer = observer
+        let db = try await PostgresConnection.connect(configuration)
         try await db.execute("SET search_path TO \(identifier: schema)")
         return db
     }
@@ -112,24 +120,27 @@ struct BenchmarkServer: Sendable {
         return configuration
     }
 
-    func pool(of connections: Int) throws(PostgresError) -> PostgresClient {
+    /// - Parameter parameters: for its sessions.
+    func pool(of connections: Int, parameters: [String: String] = [:]) throws(PostgresError) -> PostgresClient {
         var options = PostgresClient.Options()
         options.maximumConnections = connections
-        return PostgresClient(try configuration(), pool: options)
+        var configuration = try configuration()
+        for (name, value) in parameters { configuration.parameters[name] = value }
+        return PostgresClient(configuration, pool: options)
     }
 
-    /// The same server behind a proxy over TCP that keeps every byte for half of the time, each way. Nil for a server of the user's.
-    func delayed(by roundTrip: Duration) throws -> (server: BenchmarkServer, proxy: PostgresFaultProxy)? {
-        guard let tcpPort else { return nil }
-        let proxy = try PostgresFaultProxy(to: .tcp(port: tcpPort))
+    /// The same server behind a proxy over TCP that keeps every byte for half of the time, each way. What the way from the proxy to a
+    /// server of the user's takes comes on top.
+    func delayed(by roundTrip: Duration) throws -> (server: BenchmarkServer, proxy: PostgresFaultProxy) {
+        let proxy = try PostgresFaultProxy(to: proxied.place)
         var faults = PostgresFaultProxy.Faults()
         faults.toServer.delay = roundTrip / 2
         faults.toClient.delay = roundTrip / 2
         proxy.faults = faults
-        let url = proxy.connectionURL(parameters: ["sslmode": "disable"])
+        let url = proxied.url(by: proxy)
         let server = BenchmarkServer(
             version: version, isPrivate: isPrivate, settings: settings, url: url, tcpURL: url, schema: schema,
-            tcpPort: tcpPort)
+            proxied: proxied)
         return (server, proxy)
     }
 

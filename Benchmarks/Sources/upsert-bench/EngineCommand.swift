@@ -94,20 +94,36 @@ extension SpeedReport {
         add("  as a transaction of one pipeline", "\(flight)", "1 to 2", flight <= 2)
     }
 
-    /// CPU of taking a connection from the pool and giving it back.
+    /// CPU of taking a connection from the pool and giving it back: untouched, and with a statement, with which the reset of the
+    /// session then goes.
     mutating func addCheckout(_ server: BenchmarkServer, _ size: EngineSize) async throws {
-        var options = PostgresClient.Options()
-        options.reset = .never
-        let pool = PostgresClient(try server.configuration(), pool: options)
-        try await pool.withConnection { _ in }
+        for (name, reset) in [("no reset", PostgresClient.Options.Reset.never), ("reset by default", .afterLeases)] {
+            var options = PostgresClient.Options()
+            options.reset = reset
+            let pool = PostgresClient(try server.configuration(), pool: options)
+            let empty = try await cost(of: size.checkouts) { try await pool.withConnection { _ in } }
+            add("CPU us of acquire and release, uncontended, \(name)", empty.formatted(3), "below 1", empty < 1)
+            let selecting = try await cost(of: size.checkouts / 20) {
+                try await pool.withConnection { db in try await Selecting.asynchronously(db, 1) }
+            }
+            add("  with a SELECT between them", selecting.formatted(3))
+            await pool.shutdown()
+        }
+        let db = try await server.connect()
+        let alone = try await cost(of: size.checkouts / 20) { try await Selecting.asynchronously(db, 1) }
+        add("  the SELECT on a connection of its own", alone.formatted(3))
+    }
+
+    /// The median of five rounds of so many.
+    private func cost(of count: Int, _ work: () async throws -> Void) async throws -> Double {
+        try await work()
         var costs: [Double] = []
         for _ in 0..<5 {
             let meter = Meter()
-            for _ in 0..<size.checkouts { try await pool.withConnection { _ in } }
-            costs.append(meter.cost.cpuMicroseconds / Double(size.checkouts))
+            for _ in 0..<count { try await work() }
+            costs.append(meter.cost.cpuMicroseconds / Double(count))
         }
-        let cost = median(costs)
-        add("CPU us of acquire and release, uncontended", cost.formatted(3), "below 1", cost < 1)
+        return median(costs)
     }
 
     /// Costs that must not depend on how much has been done, or on how many connections there are.
@@ -136,9 +152,18 @@ extension SpeedReport {
         for _ in 0..<size.connections { connections.append(try await server.connect()) }
         var crowded: [Double] = []
         for _ in 0..<20 { crowded.append(try await cost(size.few)) }
+        // Each of them twice before: its statement is prepared, and it knows how fast its server answers.
+        for _ in 0..<2 { try await Selecting.inTurn(connections, connections.count) }
+        var inTurn: [Double] = []
+        for _ in 0..<20 {
+            let meter = Meter()
+            try await Selecting.inTurn(connections, size.few)
+            inTurn.append(meter.cost.cpuMicroseconds / Double(size.few))
+        }
         for connection in connections { connection.close() }
         for _ in 0..<10 { alone.append(try await cost(size.few)) }
-        addGrowth("CPU per SELECT beside \(size.connections) connections / alone", alone, crowded)
+        addGrowth("CPU per SELECT beside \(size.connections) idle connections / alone", alone, crowded)
+        addGrowth("CPU per SELECT on \(size.connections) connections in turn / on one", alone, inTurn)
 
         Progress.step("growth: \(size.streamed) rows")
         forgetPeak()

@@ -39,27 +39,37 @@ struct Match {
         self.contenders = contenders
     }
 
+    /// What rounds have given.
+    struct Outcome {
+        /// Of the contenders, one a round, divided by their operations.
+        var costs: [[Cost]]
+        /// libpq's calls of send, by its operations.
+        var sends: Double?
+    }
+
     /// Each round is of every contender, in an order that rotates.
-    ///
-    /// - Returns: the costs of the contenders, one a round, divided by their operations.
-    func run(rounds: Int) async throws -> [[Cost]] {
+    func run(rounds: Int) async throws -> Outcome {
         Progress.step("\(name): warm-up")
         for contender in contenders { try await contender.work() }
         var costs = contenders.map { _ in [Cost]() }
+        var sends: Double?
         for round in 0..<rounds {
             Progress.step("\(name): round \(round + 1) of \(rounds)")
             try await tidyUp()
             for offset in contenders.indices {
                 let index = (round + offset) % contenders.count
                 let contender = contenders[index]
+                let sendCalls = LibPQ.sendCalls
                 let meter = Meter()
                 try await contender.work()
                 let cost = meter.cost
                 let count = Double(contender.operations)
+                // libpq's contender does not suspend: it sends on this thread.
+                if case .libpq = contender.role { sends = Double(LibPQ.sendCalls - sendCalls) / count }
                 costs[index].append(Cost(seconds: cost.seconds / count, cpuSeconds: cost.cpuSeconds / count))
             }
         }
         Progress.note("\(name): done")
-        return costs
+        return Outcome(costs: costs, sends: sends)
     }
 }

@@ -18,6 +18,7 @@ extension Match {
         let count = size.selects
         // A connection for each: it adapts to how it is called, which must not carry over.
         let plain = try await server.connect()
+        let observed = try await server.connect(observer: SilentObserver())
         let fromActor = try await server.connect()
         let fromMainActor = try await server.connect()
         let ofTasks = try await server.connect()
@@ -31,6 +32,9 @@ extension Match {
                 Contender(.libpq, operations: count) { try libpq.select(count) },
                 Contender(.compared("sequential SELECT, async", limit: 1.10, stretch: 1.00), operations: count) {
                     try await Selecting.asynchronously(plain, count)
+                },
+                Contender(.aside("ours, async, with an observer that does nothing"), operations: count) {
+                    try await Selecting.asynchronously(observed, count)
                 },
                 Contender(.compared("sequential SELECT, blocking API", limit: 1.05, stretch: 0.95), operations: count) {
                     try await onOwnThread { try Selecting.blocking(blocking, count) }

@@ -12,6 +12,14 @@ enum Selecting {
         }
     }
 
+    /// Each on the next of the connections.
+    static func inTurn(_ connections: [PostgresConnection], _ count: Int) async throws {
+        for number in 0..<Int32(clamping: count) {
+            let db = connections[Int(number) % connections.count]
+            if try await db.query("SELECT \(number)::int4", as: Int32.self).one() != number { throw WrongAnswer() }
+        }
+    }
+
     /// As many as there are latencies to fill in. Nothing but the call is between two readings of the clock.
     static func asynchronously(_ db: PostgresConnection, _ latencies: inout [UInt64]) async throws {
         for index in latencies.indices {

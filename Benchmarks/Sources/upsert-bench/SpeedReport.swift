@@ -5,17 +5,21 @@ import Postgres
 struct SpeedReport {
     private var ratios = TextTable(
         ["work", "per second", "cpu us", "libpq", "ratio (95 %)", "at most", "stretch", "verdict"], leading: [0, 7])
-    private var figures = TextTable(["libpq's own figures", "per second", "cpu us"])
+    private var figures = TextTable(["libpq's own figures, and others", "per second", "cpu us", "sends"])
     private var counts = TextTable(["counted", "value", "asked", "verdict"], leading: [0, 3])
 
-    mutating func add(_ match: Match, _ costs: [[Cost]]) {
+    mutating func add(_ match: Match, _ outcome: Match.Outcome) {
+        let costs = outcome.costs
         guard let libpq = costs.first?.map(\.cpuMicroseconds) else { return }
         for (contender, costs) in zip(match.contenders, costs) {
             let cpu = costs.map(\.cpuMicroseconds)
             let perSecond = (1 / median(costs.map(\.seconds))).formatted(0)
             switch contender.role {
             case .libpq:
-                figures.add(["\(match.name), per \(match.unit)", perSecond, median(cpu).formatted(3)])
+                figures.add([
+                    "\(match.name), per \(match.unit)", perSecond, median(cpu).formatted(3),
+                    outcome.sends?.formatted(3) ?? "-",
+                ])
             case .aside(let name):
                 figures.add(["  \(name)", perSecond, median(cpu).formatted(3)])
             case .compared(let name, let limit, let stretch):
@@ -76,11 +80,14 @@ struct SpeedReport {
         counts.add([name, value, asked, isMet ? "met" : "NOT MET"])
     }
 
+    /// A figure to know, of which nothing is asked.
+    mutating func add(_ name: String, _ value: String) { counts.add([name, value]) }
+
     func text(server: String, rounds: Int) -> String {
         return """
             PostgreSQL \(server), libpq \(LibPQ.version), which \(LibPQ.sending).
             \(rounds) interleaved rounds. CPU is user and system time of this process, per operation or row; the ratio is \
-            the median of the rounds' ratios.
+            the median of the rounds' ratios. Sends are libpq's calls of send.
 
             \(ratios)
 
