@@ -68,7 +68,9 @@ struct Scenario {
 
 /// What scenarios that differ in one number only are about.
 enum Curve: String, CaseIterable {
-    case workers, flight, rows, tasksOnFewKeys, tasksOnManyKeys, latency
+    case workers, flight, flightOfHits, rows, rowsOfHits, latency
+    /// Of a coalescing writer: few keys or many, and what a commit waits for.
+    case fewKeys, fewKeysRelaxed, fewKeysVolatile, manyKeys, manyKeysRelaxed, manyKeysVolatile
 }
 
 /// What an arm's repetitions added up to, and what each gave.

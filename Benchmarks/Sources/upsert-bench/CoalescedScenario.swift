@@ -2,13 +2,46 @@ import Measurement
 import Postgres
 import PostgresUpsert
 
+/// What a commit of a coalescing scenario waits for.
+enum CommitWait: CaseIterable {
+    /// The server that waits for its disk.
+    case disk
+    /// The same server, sessions with `synchronous_commit` off.
+    case relaxed
+    /// The server whose `fsync` is off.
+    case volatile
+
+    var isOfDurableServer: Bool { self != .volatile }
+
+    var prefix: String {
+        switch self {
+        case .disk: "durable, "
+        case .relaxed: "synchronous_commit off, "
+        case .volatile: ""
+        }
+    }
+
+    func curve(keys: Int) -> Curve {
+        switch self {
+        case .disk: keys <= 5 ? .fewKeys : .manyKeys
+        case .relaxed: keys <= 5 ? .fewKeysRelaxed : .manyKeysRelaxed
+        case .volatile: keys <= 5 ? .fewKeysVolatile : .manyKeysVolatile
+        }
+    }
+}
+
 extension Scenario {
     /// Increments of counters by tasks that wait for each: through one writer that gathers them, and one by one on the same pool.
-    static func coalesced(_ server: BenchmarkServer, tasks: Int, keys: Int, isDurable: Bool) async throws -> Scenario {
-        let rows = Counter.drawn(max(64, min(2048, 64 * tasks)), keys: keys)
+    static func coalesced(_ server: BenchmarkServer, tasks: Int, keys: Int, _ wait: CommitWait) async throws -> Scenario
+    {
+        // Enough to measure, and not for minutes.
+        let rows = Counter.drawn(max(64, min(wait == .disk ? 1024 : 2048, 64 * tasks)), keys: keys)
         let parts = (0..<tasks).map { task in stride(from: task, to: rows.count, by: tasks).map { rows[$0] } }
         let keeper = try await server.connect()
-        let pool = try server.pool(of: 8)
+        func makePool() throws(PostgresError) -> PostgresClient {
+            try server.pool(of: 8, parameters: wait == .relaxed ? ["synchronous_commit": "off"] : [:])
+        }
+        let pool = try makePool()
         var arms = [
             Arm(name: "atomic", connections: []) {
                 await together(parts.map { _ in pool }, parts: parts) { pool, row in
@@ -17,7 +50,7 @@ extension Scenario {
             }
         ]
         for coalescing in Coalescing.allCases {
-            let writer = coalescing.writer(over: try server.pool(of: 8))
+            let writer = coalescing.writer(over: try makePool())
             arms.append(
                 Arm(name: coalescing.rawValue, connections: []) {
                     await together(parts.map { _ in writer }, parts: parts) { writer, row in
@@ -26,12 +59,12 @@ extension Scenario {
                 })
         }
         return Scenario(
-            name: "\(isDurable ? "durable, " : "")\(tasks) task\(tasks == 1 ? "" : "s"), \(keys) keys",
+            name: "\(wait.prefix)\(tasks) task\(tasks == 1 ? "" : "s"), \(keys) keys",
             explanation:
                 "\(rows.count) increments of \(keys) counters, atomic on a pool of 8, or through one UpsertWriter",
             arms: arms,
             weight: 2,
-            place: isDurable ? Place(curve: keys <= 5 ? .tasksOnFewKeys : .tasksOnManyKeys, x: Double(tasks)) : nil,
+            place: Place(curve: wait.curve(keys: keys), x: Double(tasks)),
             increments: { try await Counter.sum(keeper) },
             reset: {},
             tidyUp: {

@@ -1,41 +1,78 @@
+import Measurement
 import Postgres
 import PostgresUpsert
 import Synchronization
 
 extension Scenario {
-    /// 100 operations on 5 keys by workers with a connection each, which start together on an empty table.
-    static func concurrent(_ server: BenchmarkServer, workers: Int) async throws -> Scenario {
+    /// 100 operations on 5 keys by workers with a connection each, which start together: on an empty table, or on one that has
+    /// the keys.
+    static func concurrent(
+        _ server: BenchmarkServer, workers: Int, startsEmpty: Bool = true
+    ) async throws -> Scenario {
         let rows = StatsRow.rows(100, keys: 5)
         let share = rows.count / workers
         // Every worker begins with the same key: the case the upsert is for.
         let parts = (0..<workers).map { worker in (0..<share).map { rows[($0 + worker * 5) % rows.count] } }
         let keeper = try await server.connect()
-        let naive = try await connections(server, workers)
-        let inTransaction = try await connections(server, workers)
-        let withRetry = try await connections(server, workers)
-        let atomic = try await connections(server, workers)
-        return Scenario(
-            name: workers == 10 ? "concurrent" : "concurrent, \(workers) workers",
-            explanation:
-                "100 operations, \(workers) workers with a connection each, 5 keys, starting on an empty table",
-            arms: [
-                Arm(name: "naive", connections: naive) {
-                    await together(naive, parts: parts) { db, row in try await db.upsertNaively(row) }
-                },
-                Arm(name: "naive in a transaction", connections: inTransaction) {
-                    await together(inTransaction, parts: parts) { db, row in
-                        try await db.upsertNaivelyInTransaction(row)
+        let function = try await keeper.install(UpsertFunction("upsert_stats", in: server.schema, StatsRow.upsert))
+        // One set for both: a server lets in a hundred by default.
+        let ofFlights = try await connections(server, workers)
+        var arms: [Arm] = []
+        func add(_ name: String, _ operation: @escaping @Sendable (PostgresConnection, StatsRow) async throws -> Void)
+            async throws
+        {
+            let connections = try await connections(server, workers)
+            arms.append(
+                Arm(name: name, connections: connections) {
+                    await together(connections, parts: parts, operation)
+                })
+        }
+        func addFlights(
+            _ name: String,
+            _ flight: @escaping @Sendable (PostgresConnection, [StatsRow], inout Tally) async throws -> Void
+        ) {
+            arms.append(
+                Arm(name: name, connections: ofFlights) {
+                    await together(ofFlights, parts: parts) { db, part in
+                        await Tally.flight(of: part.count) { tally in try await flight(db, part, &tally) }
                     }
-                },
-                Arm(name: "naive with retry", connections: withRetry) {
-                    await together(withRetry, parts: parts) { db, row in try await db.upsertNaivelyWithRetry(row) }
-                },
-                Arm(name: "atomic", connections: atomic) {
-                    await together(atomic, parts: parts) { db, row in try await db.upsert(row) }
-                },
-            ],
-            reset: { try await keeper.execute("DELETE FROM stats") },
-            tidyUp: { try await keeper.execute("VACUUM stats") })
+                })
+        }
+        try await add("naive") { db, row in try await db.upsertNaively(row) }
+        try await add("naive in a transaction") { db, row in try await db.upsertNaivelyInTransaction(row) }
+        try await add("naive with retry") { db, row in try await db.upsertNaivelyWithRetry(row) }
+        try await add("atomic") { db, row in try await db.upsert(row) }
+        try await add("database function") { db, row in try await db.upsert(function(row)) }
+        addFlights("pipeline of \(share)") { db, part, tally in
+            try await db.upsertInPipeline(part, .isolated, &tally)
+        }
+        addFlights("bulk of \(share)") { db, part, _ in try await db.upsertKeepingLast(part) }
+        let writer = UpsertWriter(try server.pool(of: workers), StatsRow.upsert)
+        arms.append(
+            Arm(name: "coalesced", connections: []) {
+                await together(parts.map { _ in writer }, parts: parts) { writer, row in try await writer.upsert(row) }
+            })
+        let libpqs = try parts.map { part throws(LibPQ.Failure) in try LibPQWorker(server, part) }
+        let works: [(String, @Sendable (LibPQWorker) throws -> Tally)] = [
+            ("naive", { try $0.upsertNaively() }), ("atomic", { try $0.upsert() }),
+            ("pipeline of \(share)", { try $0.pipeline() }),
+        ]
+        for (name, work) in works {
+            arms.append(
+                Arm(name: "libpq \(name), a thread each", connections: []) { try await libpqs.together(work) })
+        }
+        return Scenario(
+            name: workers == 10 ? startsEmpty ? "concurrent" : "concurrent, hits" : "concurrent, \(workers) workers",
+            explanation: """
+                100 operations, \(workers) workers with a connection each, 5 keys, \
+                \(startsEmpty ? "starting on an empty table" : "which are there")
+                """,
+            arms: arms,
+            reset: { if startsEmpty { try await keeper.execute("DELETE FROM stats") } },
+            tidyUp: {
+                if !startsEmpty { try await keeper.upsert(rows.prefix(5)) }
+                try await keeper.execute("VACUUM stats")
+            })
     }
 
     /// 100 increments of 5 counters by workers with a connection each, which start together on an empty table.
@@ -79,17 +116,27 @@ extension Scenario {
         return connections
     }
 
-    /// Each connection does its part of the rows in a task of its own; all start together.
+    /// Each connection does its part of the rows in a task of its own, one after the other; all start together.
     static func together<Executor: Sendable, Row: Sendable>(
         _ executors: [Executor], parts: [[Row]],
         _ operation: @escaping @Sendable (Executor, Row) async throws -> Void
+    ) async -> Tally {
+        await together(executors, parts: parts) { executor, part in
+            await tally(part) { row in try await operation(executor, row) }
+        }
+    }
+
+    /// The same, each part in a way of its own.
+    private static func together<Executor: Sendable, Row: Sendable>(
+        _ executors: [Executor], parts: [[Row]],
+        _ work: @escaping @Sendable (Executor, [Row]) async -> Tally
     ) async -> Tally {
         let start = StartingLine(runners: min(executors.count, parts.count))
         return await withTaskGroup(of: Tally.self) { group in
             for (executor, part) in zip(executors, parts) {
                 group.addTask {
                     await start.wait()
-                    return await tally(part) { row in try await operation(executor, row) }
+                    return await work(executor, part)
                 }
             }
             return await group.reduce(into: Tally()) { $0 += $1 }

@@ -47,8 +47,10 @@ struct Criteria {
                 "increments by many workers: none lost by the atomic upsert: \(lost("atomic")) lost; naive \(lost("naive")),"
                     + " in a transaction \(lost("naive in a transaction")), with retry \(lost("naive with retry"))")
         }
-        let counted = report.scenarios.filter { $0.section == .distant }.flatMap(\.arms).map(\.result)
-            .filter { ["naive", "naive in a transaction", "atomic"].contains($0.arm) }
+        let counted = report.scenarios.flatMap(\.arms).map(\.result).filter { result in
+            result.proxyRoundTripsPerOperation != nil
+                && ["naive", "naive in a transaction", "atomic", "database function"].contains(result.arm)
+        }
         if !counted.isEmpty {
             let equal = counted.count { $0.roundTripsPerOperation == $0.proxyRoundTripsPerOperation }
             add(

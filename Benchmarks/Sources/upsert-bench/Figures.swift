@@ -9,29 +9,47 @@ struct Figures {
 
     func figures(_ section: Plan.Section) -> [Figure] {
         switch section {
-        case .sequential: percentiles("sequential")
-        case .concurrent: percentiles("concurrent")
+        case .sequential: ["sequential", "sequential, misses", "sequential, hits"].flatMap(percentiles)
+        case .concurrent: ["concurrent", "concurrent, hits"].flatMap(percentiles)
         case .race: errorsAndLosses
-        case .pipelined:
-            throughput(
-                .flight, "Upserts per second by size of the flight",
-                "One connection, no latency added; a Sync each unless it says one. libpq \(LibPQ.version) \(LibPQ.sending).",
-                x: "upserts in a flight")
+        case .pipelined: flights(.flight, "an empty table") + flights(.flightOfHits, "keys that are there")
         case .bulk:
-            throughput(
-                .rows, "Rows per second by rows in a statement", "Into an empty table, keys ascending.",
-                x: "rows in a statement",
-                y: "rows/s")
+            rows(.rows, "into an empty table") + rows(.rowsOfHits, "on keys that are there")
         case .coalesced:
-            throughput(
-                .tasksOnFewKeys, "Increments of 5 counters per second, waiting for the disk",
-                "Atomic: each task by itself on a pool of 8. Coalesced: all through one UpsertWriter.", x: "tasks")
-                + throughput(
-                    .tasksOnManyKeys, "Increments of 10,000 counters per second, waiting for the disk",
-                    "Atomic: each task by itself on a pool of 8. Coalesced: all through one UpsertWriter.", x: "tasks")
-        case .distant: latencyCurve
+            coalescing("5", .fewKeys, .fewKeysRelaxed, .fewKeysVolatile)
+                + coalescing("10,000", .manyKeys, .manyKeysRelaxed, .manyKeysVolatile)
+        case .distant:
+            latencyCurve("Operations per second by round-trip latency") { !$0.contains("pipeline") }
+                + latencyCurve("Pipelines with a Sync each, by round-trip latency") {
+                    $0 == "atomic" || ($0.contains("pipeline") && !$0.hasSuffix("one Sync"))
+                }
+                + latencyCurve("Pipelines with one Sync, by round-trip latency") {
+                    $0 == "atomic" || $0.hasSuffix("one Sync")
+                }
         case .durable: []
         }
+    }
+
+    private func flights(_ curve: Curve, _ start: String) -> [Figure] {
+        throughput(
+            [(curve, "")], "Upserts per second by size of the flight, \(start)",
+            "One connection, no latency added; a Sync each unless it says one. libpq \(LibPQ.version) \(LibPQ.sending).",
+            x: "upserts in a flight")
+    }
+
+    private func rows(_ curve: Curve, _ start: String) -> [Figure] {
+        throughput(
+            [(curve, "")], "Rows per second by rows in a statement, \(start)", "Keys ascending.",
+            x: "rows in a statement", y: "rows/s")
+    }
+
+    private func coalescing(_ keys: String, _ disk: Curve, _ relaxed: Curve, _ volatile: Curve) -> [Figure] {
+        let caption = "Atomic: each task by itself on a pool of 8. Coalesced: all through one UpsertWriter."
+        return throughput(
+            [(disk, ""), (relaxed, ", synchronous_commit off")], "Increments of \(keys) counters per second, fsync on",
+            caption, x: "tasks")
+            + throughput(
+                [(volatile, "")], "Increments of \(keys) counters per second, fsync off", caption, x: "tasks")
     }
 
     /// The points of each arm along a curve.
@@ -51,33 +69,38 @@ struct Figures {
             .map { (Int($0).grouped, $0) }
     }
 
+    /// - Parameter curves: over the same axes, each with what the names of its arms end in.
     private func throughput(
-        _ curve: Curve, _ title: String, _ caption: String, x: String, y: String = "operations/s"
+        _ curves: [(curve: Curve, suffix: String)], _ title: String, _ caption: String, x: String,
+        y: String = "operations/s"
     ) -> [Figure] {
-        let ticks = ticks(curve)
-        if ticks.count < 2 { return [] }
+        guard let ticks = curves.first.map({ ticks($0.curve) }), ticks.count > 1 else { return [] }
         return [
             Figure(
                 title, caption: caption + " Bars are 95 % intervals of the median.",
                 x: .init(x, isLogarithmic: true, ticks: ticks), y: .init(y, isLogarithmic: true),
-                series: series(curve) { x, arm in
-                    arm.result.repetitions.map { Figure.Point(x, $0.median, low: $0.low, high: $0.high) }
+                series: curves.flatMap { curve, suffix in
+                    series(curve, Self.interval).map { Figure.Series($0.name + suffix, $0.points) }
                 })
         ]
     }
 
-    private var latencyCurve: [Figure] {
+    private static func interval(_ x: Double, _ arm: ScenarioResult.Arm) -> Figure.Point? {
+        arm.result.repetitions.map { Figure.Point(x, $0.median, low: $0.low, high: $0.high) }
+    }
+
+    private func latencyCurve(_ title: String, _ isShown: (String) -> Bool) -> [Figure] {
         let ticks = ticks(.latency)
         if ticks.count < 2 { return [] }
         return [
             Figure(
-                "Operations per second by round-trip latency",
-                caption:
-                    "Keys that are there, over TCP through a proxy that adds the latency. Bars are 95 % intervals of the median.",
+                title,
+                caption: """
+                    Keys that are there, over TCP through a proxy that adds the latency. libpq \(LibPQ.version) \
+                    \(LibPQ.sending). Bars are 95 % intervals of the median.
+                    """,
                 x: .init("ms added to a round trip", ticks: ticks), y: .init("operations/s", isLogarithmic: true),
-                series: series(.latency) { x, arm in
-                    arm.result.repetitions.map { Figure.Point(x, $0.median, low: $0.low, high: $0.high) }
-                })
+                series: series(.latency, Self.interval).filter { isShown($0.name) })
         ]
     }
 
@@ -109,7 +132,10 @@ struct Figures {
                     "percentile", isLogarithmic: true,
                     ticks: [("0", 1), ("50", 2), ("90", 10), ("99", 100), ("99.9", 1000), ("99.99", 10_000)]),
                 y: .init("microseconds", isLogarithmic: true),
-                series: scenario.arms.map { arm in
+                // Those whose operations have a latency of their own.
+                series: scenario.arms.filter {
+                    !$0.result.arm.contains("pipeline of") && !$0.result.arm.hasPrefix("bulk of")
+                }.map { arm in
                     Figure.Series(
                         arm.result.arm,
                         arm.result.latencies.percentileCurve.map {

@@ -3,8 +3,11 @@ import Postgres
 import PostgresUpsert
 
 extension Scenario {
-    /// Upserts in flight together on one connection, each its own transaction, or all of a flight one.
-    static func pipelined(_ server: BenchmarkServer, flight size: Int) async throws -> Scenario {
+    /// Upserts in flight together on one connection, each its own transaction, or all of a flight one: on an empty table, or on
+    /// keys that are there.
+    static func pipelined(
+        _ server: BenchmarkServer, flight size: Int, startsEmpty: Bool = true
+    ) async throws -> Scenario {
         let rows = StatsRow.rows(size, keys: size)
         let flights = max(1000 / size, 1)
         let libpqRows = try LibPQ.Rows(rows)
@@ -47,81 +50,35 @@ extension Scenario {
                 })
         }
         return Scenario(
-            name: "pipelined, \(size)",
-            explanation: "\(flights) flights of \(size) upserts on one connection; latency is the flight's",
+            name: "pipelined, \(startsEmpty ? "" : "hits, ")\(size)",
+            explanation: """
+                \(flights) flights of \(size) upserts on one connection, \
+                \(startsEmpty ? "starting on an empty table" : "all keys are there"); latency is the flight's
+                """,
             arms: arms,
             weight: 3,
-            place: Place(curve: .flight, x: Double(size)),
-            reset: { try await keeper.execute("DELETE FROM stats") },
-            tidyUp: { try await keeper.execute("VACUUM stats") })
-    }
-
-    /// Rows inserted in statements of `size` each.
-    static func bulk(_ server: BenchmarkServer, rows size: Int) async throws -> Scenario {
-        let count = max(size, 1000)
-        let rows = StatsRow.rows(count, keys: count)
-        let parts = stride(from: 0, to: count, by: size).map { Array(rows[$0..<min($0 + size, count)]) }
-        let libpqRows = try parts.map { part throws(LibPQ.Failure) in try LibPQ.Rows(part) }
-        let libpqArrays = try parts.map { part throws(LibPQ.Failure) in try LibPQ.Arrays(part) }
-        let libpq = try server.connectLibPQ()
-        let keeper = try await server.connect()
-        var arms: [Arm] = []
-        for strategy in BulkStrategy.allCases where strategy.rows.contains(size) {
-            let db = try await server.connect()
-            arms.append(
-                Arm(name: strategy.rawValue, connections: [db]) {
-                    try await Tally.flights(parts, of: size) { part in try await strategy.upsert(part, on: db) }
-                })
-        }
-        arms += [
-            Arm(name: "libpq unnest", connections: []) {
-                try await Tally.flights(libpqRows, of: size) { part in try libpq.bulkUpsert(part) }
-            },
-            Arm(name: "libpq unnest, arrays ready made", connections: []) {
-                try await Tally.flights(libpqArrays, of: size) { part in try libpq.bulkUpsert(part) }
-            },
-        ]
-        return Scenario(
-            name: "bulk, \(size) rows",
-            explanation:
-                "\(count) rows into an empty table, \(size) in a statement, keys ascending; latency is the statement's",
-            arms: arms,
-            weight: max(3, count / 1000),
-            place: Place(curve: .rows, x: Double(size)),
-            reset: { try await keeper.execute("TRUNCATE stats") },
-            tidyUp: {})
-    }
-}
-
-/// How the rows of a bulk upsert travel.
-enum BulkStrategy: String, CaseIterable {
-    case unnest
-    case values = "VALUES"
-    case copy = "COPY staging"
-
-    private static let unnested = StatsRow.upsert.strategy(.unnest)
-    private static let listed = StatsRow.upsert.strategy(.values)
-    private static let staged = StatsRow.upsert.strategy(.copy)
-
-    /// How many rows it is measured with.
-    var rows: ClosedRange<Int> {
-        switch self {
-        case .unnest, .copy: 1...Int.max
-        // More are sent as statements of 1,024 each, which is no other curve.
-        case .values: 1...10_000
-        }
-    }
-
-    func upsert(_ rows: [StatsRow], on db: PostgresConnection) async throws {
-        switch self {
-        case .unnest: try await db.upsert(Self.unnested.rows(rows))
-        case .values: try await db.upsert(Self.listed.rows(rows))
-        case .copy: try await db.upsert(Self.staged.rows(rows))
-        }
+            place: Place(curve: startsEmpty ? .flight : .flightOfHits, x: Double(size)),
+            reset: { if startsEmpty { try await keeper.execute("DELETE FROM stats") } },
+            tidyUp: {
+                if !startsEmpty { try await keeper.upsert(rows) }
+                try await keeper.execute("VACUUM stats")
+            })
     }
 }
 
 extension Tally {
+    /// One flight, with its latency. If it fails as a whole, all of it failed.
+    static func flight(of operations: Int, _ body: (inout Tally) async throws -> Void) async -> Tally {
+        var tally = Tally(operations: operations)
+        let start = monotonicNanoseconds()
+        do { try await body(&tally) } catch {
+            tally.count(error)
+            tally.errors = operations
+        }
+        tally.latencies.append(monotonicNanoseconds() &- start)
+        return tally
+    }
+
     /// A latency each.
     static func flights(
         _ count: Int, of operations: Int, _ body: (inout Tally) async throws -> Void
@@ -158,6 +115,17 @@ extension PostgresConnection {
             if let error { tally.count(error) }
         }
     }
+}
+
+extension PostgresConnection {
+    /// One statement, in which each key is once.
+    func upsertKeepingLast(_ rows: [StatsRow]) async throws(PostgresError) {
+        try await upsert(StatsRow.keepingLast.rows(rows))
+    }
+}
+
+extension StatsRow {
+    static let keepingLast = upsert.duplicates(.keepLast)
 }
 
 extension LibPQ {

@@ -8,8 +8,9 @@ struct Plan {
         let isDurable: Bool
         /// Its part of the time, against those of others.
         let share: Double
-        /// Nil if this server cannot.
-        let make: (BenchmarkServer) async throws -> Scenario?
+        /// How many it needs at once.
+        let connections: Int
+        let make: (BenchmarkServer) async throws -> Scenario
     }
 
     enum Section: String, CaseIterable {
@@ -45,22 +46,35 @@ struct Plan {
         seconds = choose(full: 660, quick: 22, smoke: nil)
         var steps: [Step] = []
         func add(
-            _ section: Section, share: Double = 1, isDurable: Bool = false,
-            _ make: @escaping (BenchmarkServer) async throws -> Scenario?
-        ) { steps.append(Step(section: section, isDurable: isDurable, share: share, make: make)) }
+            _ section: Section, share: Double = 1, isDurable: Bool = false, connections: Int = 30,
+            _ make: @escaping (BenchmarkServer) async throws -> Scenario
+        ) {
+            steps.append(
+                Step(section: section, isDurable: isDurable, share: share, connections: connections, make: make))
+        }
 
         add(.sequential, share: 1.5) { try await .sequential($0) }
         add(.sequential) { try await .sequentialMisses($0) }
         add(.sequential) { try await .sequentialHits($0) }
-        for workers in [10, 2] { add(.concurrent, share: 1.5) { try await .concurrent($0, workers: workers) } }
+        for workers in [10, 2] {
+            add(.concurrent, share: 1.5, connections: 8 * workers + 5) { try await .concurrent($0, workers: workers) }
+        }
+        add(.concurrent, connections: 85) { try await .concurrent($0, workers: 10, startsEmpty: false) }
         for workers in choose(full: [1, 2, 5, 10, 20, 50], quick: [2, 10, 50], smoke: [10]) {
-            add(.race, share: isFull ? 0.7 : 1) { try await .race($0, workers: workers) }
+            add(.race, share: isFull ? 0.7 : 1, connections: 4 * workers + 2) { try await .race($0, workers: workers) }
         }
         for size in choose(full: [10, 100, 1000], quick: [100, 1000], smoke: [10, 1000]) {
             add(.pipelined) { try await .pipelined($0, flight: size) }
         }
+        for size in choose(full: [10, 100, 1000], quick: [100], smoke: [10]) {
+            add(.pipelined, share: 0.7) { try await .pipelined($0, flight: size, startsEmpty: false) }
+        }
         for size in choose(full: [10, 100, 1000, 10_000, 100_000], quick: [10, 1000, 10_000], smoke: [10, 1000]) {
-            add(.bulk, share: size < 10_000 ? 0.7 : 1.5) { try await .bulk($0, rows: size) }
+            for startsEmpty in extent == .quick && size != 1000 ? [true] : [true, false] {
+                add(.bulk, share: size < 10_000 ? 0.7 : 1.5) {
+                    try await .bulk($0, rows: size, startsEmpty: startsEmpty)
+                }
+            }
         }
         for milliseconds in choose(full: [0, 1, 5, 20, 70], quick: [0, 5], smoke: [5]) {
             // A target is set for 5 ms.
@@ -68,14 +82,16 @@ struct Plan {
                 try await .distant($0, milliseconds: milliseconds)
             }
         }
-        for keys in choose(full: [5, 10_000], quick: [], smoke: [5]) {
-            add(.coalesced, share: 0.7) { try await .coalesced($0, tasks: 64, keys: keys, isDurable: false) }
+        if extent != .smoke {
+            add(.durable, share: 1.5, isDurable: true) { try await .durable($0) }
+            add(.durable, share: 1.5, isDurable: true) { try await .distant($0, milliseconds: 5, isDurable: true) }
         }
-        if extent != .smoke { add(.durable, share: 1.5, isDurable: true) { try await .durable($0) } }
-        for keys in choose(full: [5, 10_000], quick: [5], smoke: []) {
-            for tasks in choose(full: [1, 2, 4, 8, 16, 32, 64], quick: [1, 64], smoke: []) {
-                add(.coalesced, share: 0.7, isDurable: true) {
-                    try await .coalesced($0, tasks: tasks, keys: keys, isDurable: true)
+        for wait in extent == .smoke ? [.volatile] : CommitWait.allCases {
+            for keys in choose(full: [5, 10_000], quick: [5], smoke: [5]) {
+                for tasks in choose(full: [1, 2, 4, 8, 16, 32, 64], quick: [1, 64], smoke: [64]) {
+                    add(.coalesced, share: wait == .disk ? 0.7 : 0.4, isDurable: wait.isOfDurableServer) {
+                        try await .coalesced($0, tasks: tasks, keys: keys, wait)
+                    }
                 }
             }
         }
@@ -88,7 +104,12 @@ struct Plan {
     /// Runs some of the steps on a server, and adds what they gave.
     func run(_ chosen: [Step], on server: BenchmarkServer, into results: inout [ScenarioResult]) async throws {
         for step in chosen {
-            guard let scenario = try await step.make(server) else { continue }
+            if step.connections > server.freeConnections {
+                Progress.note(
+                    "\(step.section.rawValue): a scenario that needs \(step.connections) connections is left out")
+                continue
+            }
+            let scenario = try await step.make(server)
             let start = monotonicNanoseconds()
             let measured = try await repetitions.run(scenario, within: seconds(of: step))
             results.append(ScenarioResult(scenario, measured, section: step.section))

@@ -32,22 +32,27 @@ struct RunCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Write a page with figures to this file, drawn by gnuplot.", valueName: "file"))
     var report: String?
 
+    @Option(
+        help: ArgumentHelp("Write each figure of that page to this folder, as SVG.", valueName: "folder"))
+    var svg: String?
+
     func validate() throws {
         if quick, smoke { throw ValidationError("--quick and --smoke exclude each other.") }
-        if report != nil, Gnuplot.path == nil {
-            throw ValidationError("--report needs gnuplot (Debian: gnuplot-nox), which Benchmarks/run installs.")
+        if report != nil || svg != nil, Gnuplot.path == nil {
+            throw ValidationError("--report and --svg need gnuplot (Debian: gnuplot-nox); Benchmarks/run installs it.")
         }
     }
 
     func run() throws {
         let extent: Plan.Extent = smoke ? .smoke : quick ? .quick : .full
-        try runToEnd { [server, json, hgrm, report] in
+        try runToEnd { [server, json, hgrm, report, svg] in
             let result = try await Plan(extent).run(on: server)
             Progress.finish()
             print(result.text)
             if let json { try result.json().write(to: URL(filePath: json)) }
             if let hgrm { try result.writeDistributions(to: hgrm) }
             if let report { try result.writePage(to: report) }
+            if let svg { try result.writeFigures(to: svg) }
             if result.unwantedErrors > 0 || result.unwantedLosses > 0 {
                 Progress.note(
                     "Arms that must not fail had \(result.unwantedErrors) errors, and lost \(result.unwantedLosses) updates."

@@ -12,12 +12,12 @@ struct RunReport {
 
     /// Errors of the arms that must have none.
     var unwantedErrors: Int {
-        scenarios.flatMap(\.arms).filter { !$0.result.arm.hasPrefix("naive") }.reduce(0) { $0 + $1.result.errors }
+        scenarios.flatMap(\.arms).filter { !$0.result.arm.contains("naive") }.reduce(0) { $0 + $1.result.errors }
     }
 
     /// Updates that were lost by arms that must lose none.
     var unwantedLosses: Int {
-        scenarios.flatMap(\.arms).filter { !$0.result.arm.hasPrefix("naive") }
+        scenarios.flatMap(\.arms).filter { !$0.result.arm.contains("naive") }
             .reduce(0) { $0 + abs($1.result.lostUpdates ?? 0) }
     }
 
@@ -42,9 +42,18 @@ struct RunReport {
         let folder = URL(filePath: folder, directoryHint: .isDirectory)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         for result in scenarios.flatMap(\.arms).map(\.result) where result.latencies.count > 0 {
-            let name = "\(result.scenario)-\(result.arm)".map { $0.isLetter || $0.isNumber ? $0 : "-" }
-            let file = String(name).split(separator: "-").joined(separator: "-") + ".hgrm"
+            let file = "\(result.scenario)-\(result.arm)".fileName + ".hgrm"
             try Data(result.latencies.percentileDistribution.utf8).write(to: folder.appending(path: file))
+        }
+    }
+
+    /// Each figure of the page as a file of its own.
+    func writeFigures(to folder: String) throws {
+        let folder = URL(filePath: folder, directoryHint: .isDirectory)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        for figure in document.figures {
+            guard let svg = try Gnuplot.file(figure) else { continue }
+            try Data(svg.utf8).write(to: folder.appending(path: figure.title.fileName + ".svg"))
         }
     }
 
@@ -76,7 +85,8 @@ struct RunReport {
             document.add(.section(section.rawValue))
             document.add(
                 .paragraph(scenarios.map { "\($0.name): \($0.explanation)." }.joined(separator: "\n")))
-            if section == .pipelined || section == .distant { document.add(.table(speedUps(scenarios))) }
+            let comparisons = Comparisons(scenarios)
+            for table in comparisons.tables { document.add(.table(table)) }
             for figure in Figures(self).figures(section) { document.add(.figure(figure)) }
             document.add(.table(figures(scenarios)))
             document.add(.table(latencies(scenarios)))
@@ -92,7 +102,8 @@ struct RunReport {
         (standard deviation / mean). 23505: duplicate keys. lost: increments reported as done that are not in the table. Round \
         trips and system calls are counted on the connections, which libpq cannot; "proxy" are the round trips that the proxy \
         between client and server counted by itself. Sends are libpq's calls of send. CPU is the whole client process's, which \
-        includes the proxy where there is one.
+        includes the proxy where there is one. The latency of a pipeline or a bulk is that of its flight or statement; of rows of \
+        one key a bulk keeps the last.
         """
 
     private func figures(_ scenarios: [ScenarioResult]) -> TextTable {
@@ -148,28 +159,6 @@ struct RunReport {
         return table
     }
 
-    /// Of pipelines over one statement after the other. Every ratio to libpq says which libpq, and what it sends.
-    private func speedUps(_ scenarios: [ScenarioResult]) -> TextTable {
-        var table = TextTable(
-            ["pipeline", "arm", "times sequential", "times libpq's", "libpq", "its sends/op"], leading: [0, 1])
-        for scenario in scenarios {
-            let isDistant = scenario.section == .distant
-            for arm in scenario.arms.map(\.result.arm) where arm.contains("pipeline") || arm == "a task each" {
-                guard let ratio = scenario.throughput(arm, over: isDistant ? "atomic" : "sequential") else { continue }
-                let peer =
-                    (isDistant ? "libpq pipeline of 100" : "libpq") + (arm.hasSuffix("one Sync") ? ", one Sync" : "")
-                var row = [scenario.name, arm, ratio.text(1), "-", "-", "-"]
-                if !arm.hasPrefix("libpq"), let libpq = scenario[arm: peer]?.result {
-                    row[3] = scenario.throughput(arm, over: peer)?.text ?? "-"
-                    row[4] = LibPQ.version
-                    row[5] = libpq.sendCallsPerOperation?.formatted(3) ?? "-"
-                }
-                table.add(row)
-            }
-        }
-        return table
-    }
-
     private var ratios: TextTable {
         var table = TextTable(["scenario", "throughput", "mean", "p95", "p99"])
         for scenario in scenarios where scenario.section != .bulk && scenario.section != .pipelined {
@@ -178,6 +167,13 @@ struct RunReport {
             table.add([scenario.name] + ratios.map(\.text))
         }
         return table
+    }
+}
+
+extension String {
+    /// Without what a shell or a file system could mind.
+    fileprivate var fileName: String {
+        String(map { $0.isLetter || $0.isNumber ? $0 : "-" }).split(separator: "-").joined(separator: "-")
     }
 }
 

@@ -31,7 +31,11 @@ extension Scenario {
         let libpqRows = try LibPQ.Rows(rows)
         let naive = try await server.connect()
         let inTransaction = try await server.connect()
+        let withRetry = try await server.connect()
         let atomic = try await server.connect()
+        let inPipeline = try await server.connect()
+        let inBulk = try await server.connect()
+        let writer = UpsertWriter(try server.pool(of: 1), StatsRow.upsert)
         let atomicInTransaction = try await server.connect()
         let ofFunction = try await server.connect()
         let function = try await ofFunction.install(UpsertFunction("upsert_stats", in: server.schema, StatsRow.upsert))
@@ -47,6 +51,9 @@ extension Scenario {
                 Arm(name: "naive in a transaction", connections: [inTransaction]) {
                     await tally(rows) { row in try await inTransaction.upsertNaivelyInTransaction(row) }
                 },
+                Arm(name: "naive with retry", connections: [withRetry]) {
+                    await tally(rows) { row in try await withRetry.upsertNaivelyWithRetry(row) }
+                },
                 Arm(name: "atomic", connections: [atomic]) {
                     await tally(rows) { row in try await atomic.upsert(row) }
                 },
@@ -58,10 +65,26 @@ extension Scenario {
                     }
                 },
                 Arm(name: "database function", connections: [ofFunction]) {
-                    await tally(rows) { row in _ = try await ofFunction.upsert(function(row)) }
+                    await tally(rows) { row in try await ofFunction.upsert(function(row)) }
+                },
+                Arm(name: "pipeline of \(rows.count)", connections: [inPipeline]) {
+                    await Tally.flight(of: rows.count) { tally in
+                        try await inPipeline.upsertInPipeline(rows, .isolated, &tally)
+                    }
+                },
+                Arm(name: "bulk of \(rows.count)", connections: [inBulk]) {
+                    await Tally.flight(of: rows.count) { _ in try await inBulk.upsertKeepingLast(rows) }
+                },
+                Arm(name: "coalesced", connections: []) {
+                    await tally(rows) { row in try await writer.upsert(row) }
                 },
                 Arm(name: "libpq naive", connections: []) { try libpq.tallyNaiveUpserts(libpqRows, rows.count) },
                 Arm(name: "libpq atomic", connections: []) { try libpq.tallyUpserts(libpqRows, rows.count) },
+                Arm(name: "libpq pipeline of \(rows.count)", connections: []) {
+                    try await Tally.flights(1, of: rows.count) { tally in
+                        try libpq.pipeline(libpqRows, rows.count, syncEach: true, &tally)
+                    }
+                },
             ],
             reset: { if startsEmpty { try await keeper.execute("DELETE FROM stats") } },
             tidyUp: {

@@ -37,8 +37,11 @@ struct Targets {
         if let isolated = distant.throughput("pipeline of 100", over: "atomic") {
             text += "; a Sync each, synchronous_commit off \(isolated.text(1))"
         }
-        if let durable = report["durable"], let isolated = durable.throughput("pipeline of 100", over: "atomic") {
-            text += "; with fsync and synchronous_commit on, without latency, a Sync each \(isolated.text(1))"
+        if let durable = report["durable, 5 ms"], let isolated = durable.throughput("pipeline of 100", over: "atomic"),
+            let oneSync = durable.throughput("pipeline of 100, one Sync", over: "atomic")
+        {
+            text +=
+                "; with fsync and synchronous_commit on \(oneSync.text(1)), a Sync each \(isolated.text(1))"
         }
         if let libpq = distant.throughput("libpq pipeline of 100, one Sync", over: "libpq atomic"),
             let sends = distant[arm: "libpq pipeline of 100, one Sync"]?.result.sendCallsPerOperation
