@@ -13,7 +13,11 @@ package enum Gnuplot {
     }
 
     // Middle tones, which can be told apart on white and on black, and with each a shape, for whoever sees no colours.
-    static let colors = ["#3b82c4", "#d9822b", "#2a9d6f", "#c2528b", "#8b6fc9", "#7a8794", "#b8860b", "#d1495b"]
+    static let colors = [
+        "#3b82c4", "#d9822b", "#2a9d6f", "#c2528b", "#8b6fc9", "#7a8794", "#b8860b", "#d1495b", "#0f9bb0", "#6b9a2f",
+        "#a0603c", "#d674c8",
+    ]
+    private static let shapes = [7, 5, 9, 13, 11, 4, 6, 8, 15, 12, 10, 3]
 
     /// The script for one figure. Black is replaced by the page's own colour afterwards.
     package static func script(_ figure: Figure) -> String {
@@ -55,7 +59,7 @@ package enum Gnuplot {
         }
         let plots = series.enumerated().map { index, series in
             let isPrecise = series.points.allSatisfy { $0.low == $0.y && $0.high == $0.y }
-            let shape = [7, 5, 9, 13, 11, 4, 6, 8][index % 8]
+            let shape = shapes[index % shapes.count]
             return
                 "$series\(index) using 1:2\(isPrecise ? "" : ":3:4") with \(isPrecise ? "linespoints" : "yerrorlines")"
                 + " linecolor rgb '\(colors[index % colors.count])' linewidth 1.6 pointtype \(shape) pointsize 0.5"

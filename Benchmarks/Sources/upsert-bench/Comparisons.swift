@@ -56,11 +56,11 @@ struct Comparisons {
         return table
     }
 
-    /// Of coalesced upserts over those that are sent one by one.
+    /// Of coalesced upserts over those that as many tasks send one by one.
     private var coalescing: TextTable {
         var table = TextTable(["coalescing", "arm", "times atomic"], leading: [0, 1])
         for scenario in scenarios {
-            for arm in scenario.arms.map(\.result.arm) where arm.hasPrefix("coalesced") {
+            for arm in Coalescing.allCases.map(\.rawValue) {
                 guard let ratio = scenario.throughput(arm, over: "atomic") else { continue }
                 table.add([scenario.name, arm, ratio.text])
             }
