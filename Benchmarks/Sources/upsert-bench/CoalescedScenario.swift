@@ -32,10 +32,12 @@ enum CommitWait: CaseIterable {
 
 extension Scenario {
     /// Increments of counters by tasks that wait for each: through one writer that gathers them, and one by one on the same pool.
-    static func coalesced(_ server: BenchmarkServer, tasks: Int, keys: Int, _ wait: CommitWait) async throws -> Scenario
-    {
-        // Enough to measure, and not for minutes.
-        let rows = Counter.drawn(max(64, min(wait == .disk ? 1024 : 2048, 64 * tasks)), keys: keys)
+    ///
+    /// - Parameter most: how many increments an iteration has at most.
+    static func coalesced(
+        _ server: BenchmarkServer, tasks: Int, keys: Int, _ wait: CommitWait, most: Int
+    ) async throws -> Scenario {
+        let rows = Counter.drawn(max(64, min(most, 64 * tasks)), keys: keys)
         let parts = (0..<tasks).map { task in stride(from: task, to: rows.count, by: tasks).map { rows[$0] } }
         let keeper = try await server.connect()
         func makePool() throws(PostgresError) -> PostgresClient {

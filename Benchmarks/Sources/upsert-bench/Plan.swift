@@ -43,7 +43,7 @@ struct Plan {
             }
         }
         repetitions = choose(full: .full, quick: .quick, smoke: .smoke)
-        seconds = choose(full: 660, quick: 22, smoke: nil)
+        seconds = choose(full: 600, quick: 22, smoke: nil)
         var steps: [Step] = []
         func add(
             _ section: Section, share: Double = 1, isDurable: Bool = false, connections: Int = 30,
@@ -90,7 +90,7 @@ struct Plan {
             for keys in choose(full: [5, 10_000], quick: [5], smoke: [5]) {
                 for tasks in choose(full: [1, 2, 4, 8, 16, 32, 64], quick: [1, 64], smoke: [64]) {
                     add(.coalesced, share: wait == .disk ? 0.7 : 0.4, isDurable: wait.isOfDurableServer) {
-                        try await .coalesced($0, tasks: tasks, keys: keys, wait)
+                        try await .coalesced($0, tasks: tasks, keys: keys, wait, most: isFull ? 2048 : 1024)
                     }
                 }
             }
