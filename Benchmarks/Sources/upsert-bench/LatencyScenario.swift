@@ -6,9 +6,12 @@ import PostgresUpsert
 extension Scenario {
     /// Hits through a proxy that takes a while, as a network does.
     ///
-    /// - Parameter isDurable: whether the server is the one that waits for its disk.
+    /// - Parameters:
+    ///   - flightSizes: how many upserts are in flight together.
+    ///   - isDurable: whether the server is the one that waits for its disk: then there are only the arms that a pipeline is
+    ///     compared with, for each commit takes long.
     static func distant(
-        _ server: BenchmarkServer, milliseconds: Int, isDurable: Bool = false
+        _ server: BenchmarkServer, milliseconds: Int, flightSizes: [Int] = [10, 100, 1000], isDurable: Bool = false
     ) async throws -> Scenario {
         let (distant, proxy) = try server.delayed(by: .milliseconds(milliseconds))
         let all = StatsRow.rows(1000, keys: 1000)
@@ -26,8 +29,6 @@ extension Scenario {
         let writer = UpsertWriter(try distant.pool(of: 8), StatsRow.upsert)
         let pairs = stride(from: 0, to: flight.count, by: 2).map { Array(flight[$0..<$0 + 2]) }
         let keeper = try await server.connect()
-        // A thousand commits that wait for the disk take as long as all else together.
-        let flightSizes = isDurable ? [100] : [10, 100, 1000]
         var arms = [
             Arm(name: "naive", connections: [naive]) {
                 await tally(rows) { row in try await naive.upsertNaively(row) }
@@ -52,6 +53,7 @@ extension Scenario {
             Arm(name: "libpq naive", connections: []) { try libpq.tallyNaiveUpserts(libpqRows, rows.count) },
             Arm(name: "libpq atomic", connections: []) { try libpq.tallyUpserts(libpqRows, rows.count) },
         ]
+        if isDurable { arms.removeAll { !["naive", "atomic", "libpq naive", "libpq atomic"].contains($0.name) } }
         for size in flightSizes {
             let rows = Array(all.prefix(size))
             for (ending, sync) in [("", PostgresPipeline.Sync.isolated), (", one Sync", .atomic)] {

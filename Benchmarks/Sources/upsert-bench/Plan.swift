@@ -43,7 +43,7 @@ struct Plan {
             }
         }
         repetitions = choose(full: .full, quick: .quick, smoke: .smoke)
-        seconds = choose(full: 600, quick: 22, smoke: nil)
+        seconds = choose(full: 600, quick: 20, smoke: nil)
         var steps: [Step] = []
         func add(
             _ section: Section, share: Double = 1, isDurable: Bool = false, connections: Int = 30,
@@ -79,12 +79,16 @@ struct Plan {
         for milliseconds in choose(full: [0, 1, 5, 20, 70], quick: [0, 5], smoke: [5]) {
             // A target is set for 5 ms.
             add(.distant, share: milliseconds < 5 ? 1 : milliseconds == 5 ? 2.5 : 1.5) {
-                try await .distant($0, milliseconds: milliseconds)
+                try await .distant(
+                    $0, milliseconds: milliseconds,
+                    flightSizes: isFull || milliseconds > 0 ? [10, 100, 1000] : [100])
             }
         }
         if extent != .smoke {
             add(.durable, share: 1.5, isDurable: true) { try await .durable($0) }
-            add(.durable, share: 1.5, isDurable: true) { try await .distant($0, milliseconds: 5, isDurable: true) }
+            add(.durable, share: 1.5, isDurable: true) {
+                try await .distant($0, milliseconds: 5, flightSizes: [100], isDurable: true)
+            }
         }
         for wait in extent == .smoke ? [.volatile] : CommitWait.allCases {
             for keys in choose(full: [5, 10_000], quick: [5], smoke: [5]) {
