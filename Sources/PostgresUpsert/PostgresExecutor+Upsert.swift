@@ -13,7 +13,7 @@ extension PostgresExecutor {
         do throws(PostgresError) {
             return try await execute(try definition.oneRow.query(row))
         } catch {
-            throw await explained(error, definition)
+            return try await runAgain(Upsert(row), after: error)
         }
     }
 
@@ -43,7 +43,7 @@ extension PostgresExecutor {
             case .many, .none: return try await upsertBatch(upsert).affected
             }
         } catch {
-            throw await explained(error, definition)
+            return try await runAgain(upsert, after: error)
         }
     }
 
@@ -62,12 +62,10 @@ extension PostgresExecutor {
             try await prepareUnlessKnown(upsert)
             return try await results(upsert)
         } catch {
-            guard let server = error.server, definition.shape.contradictsEvidence(server) else {
+            // Whoever is in a transaction has to run that again.
+            guard definition.reconsiders(error, wasKnown: wasKnown), commitsByItself else {
                 throw await explained(error, definition)
             }
-            // Nothing took effect. Whoever is in a transaction has to run that again.
-            definition.layout.memory.facts = nil
-            if !wasKnown || !commitsByItself { throw await explained(error, definition) }
         }
         do throws(PostgresError) {
             try await prepareUnlessKnown(upsert)

@@ -118,8 +118,10 @@ extension Upsert {
     /// INSERT INTO ... SELECT ... WHERE NOT EXISTS (SELECT FROM upsert_updated) ON CONFLICT ... DO UPDATE ...`
     ///
     /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Rows of a batch are locked
-    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each. Of a table that others
-    /// inherit from, the UPDATE reaches their rows too, as ON CONFLICT does not.
+    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each. Rows of tables that
+    /// inherit from it are left alone, as ON CONFLICT does; but a view shows what it shows. That it is one is learnt when the server
+    /// refuses the statement, which is then made anew; before the first joins a pipeline, or in a transaction:
+    /// ``Postgres/PostgresExecutor/prepareOutcomes(of:)``.
     public func updateFirst() -> Self { with { $0.updatesFirst = true } }
 
     /// Overwrites these columns only, those given to `set`, and updated-at columns.

@@ -95,9 +95,15 @@ extension UpsertShape {
         }
     }
 
+    /// Whether `updateFirst()` took a view for a table.
+    func lacksSystemColumns(_ server: PostgresError.Server) -> Bool {
+        updatesFirst && server.sqlState == "42703" && names(in: server.message).contains { $0 == "tableoid" }
+    }
+
     /// Whether the server refused what outcomes were to be told by: it is of another version than was known, or the table of
     /// another kind.
     func contradictsEvidence(_ server: PostgresError.Server) -> Bool {
+        if lacksSystemColumns(server) { return true }
         guard needsEvidence else { return false }
         return switch server.sqlState {
         // A partitioned table has no xmax: tts_virtual_getsysattr, ExecInterpExpr's callers.

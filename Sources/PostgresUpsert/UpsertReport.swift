@@ -161,6 +161,8 @@ private struct CollectedAnswers<Row: PostgresTable, Output> {
 
     func report() -> UpsertReport<Output> {
         let definition = upsert.definition
+        // That the rows are run again is the caller's business.
+        for error in errors.values { _ = definition.reconsiders(error) }
         let failures = errors.sorted { $0.key < $1.key }.map { index, error in
             UpsertFailure(rows: batch.inputs(of: batch.statements[index]), error: definition.explain(error))
         }

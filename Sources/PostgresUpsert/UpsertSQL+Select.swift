@@ -33,7 +33,7 @@ extension UpsertSQL {
     }
 
     /// The table's oid.
-    private var regclass: String { "\(literal(layout.quotedName))::regclass::oid" }
+    var regclass: String { "\(literal(layout.quotedName))::regclass::oid" }
 
     /// The value sent for a key column, to be compared with that column.
     private func keyValue(_ index: Int) -> String {

@@ -7,6 +7,12 @@ import Testing
 @Suite struct UpsertModifierTests {
     private static let head = "INSERT INTO \"page_stats\" (\"path\", \"hits\", \"fetched_at\") "
 
+    /// The condition of updateFirst() that keeps to the table's own rows, and those of partitions.
+    private static let ownRows = """
+        ("page_stats".tableoid = '"page_stats"'::regclass::oid OR (SELECT relkind = 'p' FROM pg_catalog.pg_class \
+        WHERE oid = '"page_stats"'::regclass::oid))
+        """
+
     private func message(_ upsert: Upsert<some PostgresTable, some Any>) -> String { upsert.error?.message ?? "none" }
 
     @Test func u5CollationsAndOperatorClassesAreWrittenAsTheyAre() {
@@ -110,7 +116,7 @@ import Testing
     @Test func u35AnUpdateIsTriedFirst() {
         let source = """
             FROM (SELECT "path", "hits", "fetched_at" FROM "page_stats" WHERE false UNION ALL SELECT $1, $2, now()) \
-            AS excluded("path", "hits", "fetched_at") WHERE "page_stats"."path" = EXCLUDED."path"
+            AS excluded("path", "hits", "fetched_at") WHERE "page_stats"."path" = EXCLUDED."path" AND \(Self.ownRows)
             """
         let set = "SET \"hits\" = \"page_stats\".\"hits\" + EXCLUDED.\"hits\", \"fetched_at\" = now()"
         let insert =
@@ -132,7 +138,9 @@ import Testing
                 """)
         let many = PageStats.bump.updateFirst().where { $0.existing.hits > 1 || $0.existing.hits < 0 }.rows([]).sql
         #expect(
-            many.contains("WHERE \"page_stats\".\"path\" = EXCLUDED.\"path\" AND ((\"page_stats\".\"hits\" > $3) OR"))
+            many.contains(
+                "WHERE \"page_stats\".\"path\" = EXCLUDED.\"path\" AND \(Self.ownRows)"
+                    + " AND ((\"page_stats\".\"hits\" > $3) OR"))
         // Both conditions have parameters of their own.
         #expect(many.contains("WHERE (\"page_stats\".\"hits\" > $5) OR (\"page_stats\".\"hits\" < $6) RETURNING 1)"))
         #expect(many.contains("u.upsert_n = i.n) ORDER BY n ON CONFLICT"))

@@ -46,7 +46,7 @@ struct UpsertKeyTypeTests {
         let db = try await connect()
         try await db.script(
             """
-            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors;
+            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
             CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL);
             CREATE TABLE upsert_heirs (PRIMARY KEY (id)) INHERITS (upsert_ancestors);
             INSERT INTO upsert_heirs VALUES (1, 100), (2, 200)
@@ -63,7 +63,7 @@ struct UpsertKeyTypeTests {
         let db = try await connect()
         try await db.script(
             """
-            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors;
+            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
             CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL) PARTITION BY HASH (id);
             CREATE TABLE upsert_heirs PARTITION OF upsert_ancestors FOR VALUES WITH (MODULUS 1, REMAINDER 0);
             INSERT INTO upsert_ancestors VALUES (1, 100)
@@ -73,12 +73,100 @@ struct UpsertKeyTypeTests {
         db.close()
     }
 
+    /// Nor may the UPDATE of updateFirst().
+    @Test(arguments: UpsertStrategy.ofKeyTypes) func u35RowsOfATableThatInheritsAreNotUpdated(
+        _ strategy: UpsertStrategy
+    ) async throws {
+        let db = try await connect()
+        try await db.script(
+            """
+            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
+            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL);
+            CREATE TABLE upsert_heirs (PRIMARY KEY (id)) INHERITS (upsert_ancestors);
+            INSERT INTO upsert_heirs VALUES (1, 100), (2, 200)
+            """)
+        let hot = Ancestor.upsert.updateFirst().set(\.n) { $0.existing.n + $0.excluded.n }.strategy(strategy)
+        #expect(try await db.upsert(hot(Ancestor(id: 1, n: 1)).returning(\.n).outcomes()).one().outcome == .inserted)
+        #expect(try await db.upsert(hot(Ancestor(id: 1, n: 1))) == 1)
+        let rows = [Ancestor(id: 1, n: 1), Ancestor(id: 2, n: 5)]
+        #expect(try await db.upsert(hot.rows(rows)) == 2)
+        #expect(try await db.query("SELECT sum(n)::int FROM upsert_heirs", as: Int.self).one() == 300)
+        #expect(try await db.query("SELECT n FROM ONLY upsert_ancestors ORDER BY id", as: Int.self).all() == [3, 5])
+        db.close()
+    }
+
+    /// Of a partitioned table, though, the partitions' rows are its own, and ONLY would reach none.
+    @Test(arguments: UpsertStrategy.ofKeyTypes) func u35RowsOfPartitionsAreUpdated(
+        _ strategy: UpsertStrategy
+    ) async throws {
+        let db = try await connect()
+        try await db.script(
+            """
+            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
+            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL, number int4 GENERATED ALWAYS AS IDENTITY)
+            PARTITION BY HASH (id);
+            CREATE TABLE upsert_heirs PARTITION OF upsert_ancestors FOR VALUES WITH (MODULUS 1, REMAINDER 0)
+            PARTITION BY HASH (id);
+            CREATE TABLE upsert_grandheirs PARTITION OF upsert_heirs FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+            INSERT INTO upsert_ancestors VALUES (1, 100)
+            """)
+        let hot = Ancestor.upsert.updateFirst().set(\.n) { $0.existing.n + $0.excluded.n }.strategy(strategy)
+        #expect(try await db.upsert(hot(Ancestor(id: 1, n: 1))) == 1)
+        #expect(try await db.upsert(hot.rows([Ancestor(id: 1, n: 1)])) == 1)
+        #expect(try await db.query("SELECT n FROM upsert_ancestors", as: Int.self).one() == 102)
+        let last = try await db.query("SELECT last_value FROM upsert_ancestors_number_seq", as: Int.self).one()
+        #expect(last == 1)
+        db.close()
+    }
+
+    /// A view has no tableoid: the server's refusal tells that it is one, and the statement is made anew, once.
+    @Test func u35AViewIsKnownByTheServersRefusal() async throws {
+        let db = try await connect()
+        try await db.script(
+            """
+            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
+            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL);
+            CREATE VIEW upsert_ancestors_view AS SELECT * FROM upsert_ancestors
+            """)
+        let hot = AncestorView.upsert.updateFirst().set(\.n) { $0.existing.n + $0.excluded.n }
+        let row = AncestorView(id: 1, n: 1)
+        let refused = await failure {
+            try await db.transaction { tx in try await tx.upsert(hot(row)) }
+        }
+        #expect(refused?.sqlState == "42703")
+        #expect(refused?.message.contains("are not those") == true)
+        let others = AncestorView.upsert.updateFirst()
+        #expect(try await db.upsert(hot(row)) == 1)
+        #expect(try await db.upsert(hot.rows([row, AncestorView(id: 2, n: 2)])) == 2)
+        #expect(try await db.transaction { tx in try await tx.upsert(hot(row)) } == 1)
+        #expect(try await db.upsert(hot(row).returning(\.n)).one() == 4)
+        let before = db.statistics.roundTrips
+        #expect(try await db.upsert(hot(row)) == 1)
+        #expect(db.statistics.roundTrips == before + 1)
+        #expect(try await db.upsert(others(row).outcomes()).one() == .updated)
+        db.close()
+    }
+
+    @Test func u35ABatchIntoAViewIsMadeAnew() async throws {
+        let db = try await connect()
+        try await db.script(
+            """
+            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
+            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL);
+            CREATE VIEW upsert_ancestors_view AS SELECT * FROM upsert_ancestors
+            """)
+        let hot = OtherAncestorView.upsert.updateFirst()
+        #expect(try await db.upsert(hot.rows([OtherAncestorView(id: 1, n: 1), OtherAncestorView(id: 2, n: 1)])) == 2)
+        #expect(try await db.upsert(hot(OtherAncestorView(id: 1, n: 7)).returning(\.n)).one() == 7)
+        db.close()
+    }
+
     /// Each of the rows' statements is run again by itself, as one row's is.
     @Test func u21ARowThatAnotherInsertsMeanwhileIsFoundWithIsolation() async throws {
         let db = try await connect()
         let other = try await connect()
         try await db.script(
-            "DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors; CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int)"
+            "DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE; CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int)"
         )
         try await other.script("BEGIN; INSERT INTO upsert_ancestors VALUES (2, 100)")
         let process = try #require(db.backendProcessID)
@@ -109,6 +197,31 @@ private struct NamedAsType: PostgresTable {
         Column("name", \.name, .primaryKey)
         Column("n", \.n)
         Column("size", \.size)
+    }
+}
+
+extension UpsertStrategy {
+    fileprivate static var ofKeyTypes: [UpsertStrategy] { [.automatic, .copy] }
+}
+
+private struct AncestorView: PostgresTable {
+    var id: Int
+    var n: Int
+
+    static let table = Table<Self>("upsert_ancestors_view") {
+        Column("id", \.id, .primaryKey)
+        Column("n", \.n)
+    }
+}
+
+/// Of which nothing is known yet when its test begins.
+private struct OtherAncestorView: PostgresTable {
+    var id: Int
+    var n: Int
+
+    static let table = Table<Self>("upsert_ancestors_view") {
+        Column("id", \.id, .primaryKey)
+        Column("n", \.n)
     }
 }
 

@@ -12,7 +12,7 @@ extension PostgresBlockingExecutor {
         do throws(PostgresError) {
             return try execute(try definition.oneRow.query(row))
         } catch {
-            throw explained(error, definition)
+            return try runAgain(Upsert(row), after: error)
         }
     }
 
@@ -34,8 +34,15 @@ extension PostgresBlockingExecutor {
         do throws(PostgresError) {
             return try execute(try definition.oneRow.query(row))
         } catch {
-            throw explained(error, definition)
+            return try runAgain(upsert, after: error)
         }
+    }
+
+    @usableFromInline @inline(never)
+    func runAgain<Row>(_ upsert: Upsert<Row, Never>, after failure: PostgresError) throws(PostgresError) -> Int {
+        let isFinal = !failure.mayRunAgain && !upsert.definition.mayReconsider(failure)
+        if isFinal { throw explained(failure, upsert.definition) }
+        return try wait { (db) async throws(PostgresError) -> Int in try await db.runAgain(upsert, after: failure) }
     }
 
     @usableFromInline
@@ -79,12 +86,10 @@ extension PostgresBlockingExecutor {
                 }
             }
         }
-        guard let server = failure.server, definition.shape.contradictsEvidence(server) else {
+        // Whoever is in a transaction has to run that again.
+        guard definition.reconsiders(failure, wasKnown: true), self is PostgresBlockingConnection else {
             throw explained(failure, definition)
         }
-        // Nothing took effect. Whoever is in a transaction has to run that again.
-        definition.layout.memory.facts = nil
-        if !(self is PostgresBlockingConnection) { throw explained(failure, definition) }
         return nil
     }
 
