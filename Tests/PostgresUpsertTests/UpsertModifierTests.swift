@@ -146,6 +146,41 @@ import Testing
         #expect(many.contains("u.upsert_n = i.n) ORDER BY n ON CONFLICT"))
     }
 
+    @Test func u11WhatIsSaidOfOverwritingContradictsDoNothing() {
+        let both: [(Upsert<PageStats, Never>, String)] = [
+            (PageStats.upsert.set(\.hits, to: 1).doNothing(), "doNothing() leaves stored rows as they are"),
+            (PageStats.bump.doNothing(), "contradicts set(...)"),
+            (PageStats.upsert.doNothing().set(\.hits, to: 1), "contradicts set(...)"),
+            (PageStats.upsert.doNothing().ifChanged(), "contradicts ifChanged()"),
+            (PageStats.upsert.where { $0.existing.hits > 0 }.doNothing(), "contradicts where(...)"),
+            (PageStats.upsert.update(only: \.hits).doNothing(), "contradicts update(only:)"),
+            (PageStats.upsert.doNothing().update(except: \.hits), "contradicts update(except:)"),
+            (PageStats.upsert.touchOnlyChanged().doNothing(), "contradicts touchOnlyChanged()"),
+            (PageStats.bump.ifChanged().doNothing(), "contradicts set(...), ifChanged()"),
+            (PageStats.upsert.doNothing().doSelect(), "contradicts doSelect()"),
+            (PageStats.upsert.onAnyConflict().ifChanged().doNothing(), "contradicts ifChanged()"),
+        ]
+        for (upsert, expected) in both {
+            #expect(message(upsert).contains(expected))
+            let failure = upsert(PageStats(path: "a", hits: 1)).query.query.failure
+            #expect(failure?.outcome == .notSent)
+            #expect(failure?.code == .invalidArgument)
+        }
+        let get = PageStats.bump.doSelect().returning(\.hits)
+        #expect(message(get).contains("doSelect() leaves stored rows as they are, and contradicts set(...)"))
+        // What does not concern stored rows, or says the same, goes with it.
+        #expect(PageStats.upsert.doNothing().touch(\.fetchedAt).orDoNothing().doNothing().error == nil)
+        #expect(PageStats.upsert.doNothing().rejectingNullKeys().error == nil)
+    }
+
+    @Test func u18TouchOnlyChangedNeedsAColumnToTouch() {
+        let untouched = Untouched.upsert.touchOnlyChanged()
+        #expect(message(untouched).contains("touchOnlyChanged() has no updated-at column"))
+        #expect(untouched.touch(\.at).error == nil)
+        #expect(message(PageStats.upsert.touchOnlyChanged().update(except: \.fetchedAt)).contains("no updated-at"))
+        #expect(message(PageStats.upsert.touchOnlyChanged().set(\.fetchedAt, to: nil)).contains("no updated-at"))
+    }
+
     @Test func u35WhatUpdateFirstDoesNotGoWith() {
         #expect(message(PageStats.upsert.updateFirst().doNothing()).contains("does not update"))
         #expect(message(PageStats.upsert.updateFirst().onConstraint("c")).contains("only the server knows"))
@@ -171,5 +206,17 @@ import Testing
             isExclusion: false, isDeferrable: true, nullsNotDistinct: true, isValid: false)
         #expect(
             "\(index)" == "\"i\" (lower(email), n) WHERE NOT closed, deferrable, nulls not distinct, not valid")
+    }
+}
+
+private struct Untouched: PostgresTable {
+    var id: Int
+    var n: Int
+    var at: PostgresTimestamp?
+
+    static let table = Table<Self>("untouched") {
+        Column("id", \.id, .primaryKey)
+        Column("n", \.n)
+        Column("at", \.at)
     }
 }
