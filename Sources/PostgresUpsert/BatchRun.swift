@@ -17,7 +17,7 @@ extension PostgresExecutor {
                 (affected: try answer.rows.affected, bytes: answer.bytes)
             }
         }
-        let batch = try upsert.batch()
+        let batch = try await bind(upsert) { () throws(PostgresError) in try upsert.batch() }
         let bytes = batch.statements.reduce(0) { $0 + $1.bytes }
         let affected = try await retrying(upsert.definition.batching.retry, after: failure) {
             () async throws(PostgresError) -> Int in
@@ -41,7 +41,7 @@ extension PostgresExecutor {
                 return UpsertResult(rows: batch.positions.map { outputs[$0] }, affected: affected)
             }
         }
-        let batch = try upsert.batch()
+        let batch = try await bind(upsert) { () throws(PostgresError) in try upsert.batch() }
         let results = try await retrying(upsert.definition.batching.retry, after: failure) {
             () async throws(PostgresError) -> [PostgresRows<PostgresRow>] in
             if batch.statements.count == 1 { return [try await query(batch.statements[0].query)] }

@@ -71,10 +71,16 @@ extension Upsert {
         with { $0.target = .index(expressions, predicate: predicate) }
     }
 
-    /// A NULL in a key column is an error before anything is sent. Without it a row whose key holds NULL never conflicts and is
+    /// A NULL in a key column is an error before the upsert is sent. Without it a row whose key holds NULL never conflicts and is
     /// always inserted, unless the index says NULLS NOT DISTINCT (PostgreSQL 15 and later; see
     /// ``Postgres/PostgresExecutor/uniqueIndexes(of:)``).
-    public func rejectingNullKeys() -> Self { with { $0.rejectsNullKeys = true } }
+    ///
+    /// - Parameter unlessNotDistinct: whether such a row is sent where the index says NULLS NOT DISTINCT. Whether it does is asked of
+    ///   the server when the first NULL comes, in a round trip of its own, and remembered; before the first joins a pipeline:
+    ///   ``Postgres/PostgresExecutor/prepareNullKeys(of:)``.
+    public func rejectingNullKeys(unlessNotDistinct: Bool = false) -> Self {
+        with { $0.nullKeys = unlessNotDistinct ? .rejectedWhereDistinct : .rejected }
+    }
 
     /// Rows conflict by any unique or exclusion constraint; together with `doNothing()` only.
     ///

@@ -12,6 +12,7 @@ extension PostgresExecutor {
         let definition = upsert.definition
         do throws(PostgresError) {
             if definition.reconsiders(failure), commitsByItself { return try await upsertBatch(upsert).affected }
+            if failure.isOfUnknownNullKey { return try await upsertBatch(upsert).affected }
             // A batch has been run again already.
             guard case .one = upsert.rows, failure.mayRunAgain else { throw failure }
             return try await upsertBatch(upsert, after: failure).affected

@@ -48,7 +48,9 @@ extension PostgresExecutor {
                 return UpsertReport(rows: [], affected: 0, failures: [])
             }
             try await prepareUnlessKnown(upsert)
-            let batch = try upsert.batch(UpsertCut(isByRow: isolation == .row))
+            let batch = try await bind(upsert) { () throws(PostgresError) in
+                try upsert.batch(UpsertCut(isByRow: isolation == .row))
+            }
             return try await report(upsert, batch, isolation == .batch ? .atomic : .isolated)
         } catch {
             throw await explained(error, definition)

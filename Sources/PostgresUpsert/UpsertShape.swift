@@ -39,8 +39,8 @@ struct UpsertShape: Sendable {
     var mayDoNothing = false
     /// Whether an UPDATE is tried first.
     var updatesFirst = false
-    /// Whether a NULL in the conflict key is an error.
-    var rejectsNullKeys = false
+    /// What becomes of a row whose conflict key holds NULL.
+    var nullKeys = NullKeys.sent
     var overriding: UpsertOverriding?
     var wantsOutcomes = false
     var returning: [Int] = []
@@ -147,7 +147,7 @@ extension UpsertShape {
                 "table \"\(layout.name)\": rows cannot conflict by column \"\(columns[index].name)\", which is never sent"
             )
         }
-        if rejectsNullKeys, resolved.conflictKey == nil {
+        if nullKeys != .sent, resolved.conflictKey == nil {
             throw .upsert(
                 "table \"\(layout.name)\": rejectingNullKeys() needs to know the key columns",
                 hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")

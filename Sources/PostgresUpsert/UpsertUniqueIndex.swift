@@ -43,6 +43,16 @@ public struct UpsertUniqueIndex: Sendable, Hashable {
     }
 }
 
+extension UpsertUniqueIndex {
+    /// Whether it is over exactly these columns, in any order. The server quotes a name only where that is needed.
+    func covers(_ names: [String]) -> Bool {
+        guard keys.count == names.count else { return false }
+        return names.allSatisfy { name in
+            keys.contains { key in [name, quoted(name)].contains { $0.utf8.elementsEqual(key.utf8) } }
+        }
+    }
+}
+
 extension UpsertUniqueIndex: CustomStringConvertible {
     /// `"accounts_email_idx" (lower(email)) WHERE NOT closed`
     public var description: String {

@@ -41,6 +41,30 @@ import Testing
         #expect(PageStats.upsert.doNothing(onExclusionConstraint: "").error?.message.contains("is empty") == true)
     }
 
+    @Test func u9WhetherNullConflictsMustBeKnownToSendIt() throws {
+        let upsert = Nullable.upsert.onConflict(\.b, \.a).rejectingNullKeys(unlessNotDistinct: true)
+        let row = Nullable(a: nil, b: 1)
+        let unknown = upsert(row).query.query.failure
+        #expect(unknown?.message.contains("key (\"b\", \"a\") holds NULL, and it is not known") == true)
+        #expect(unknown?.outcome == .notSent)
+        #expect(upsert.rows([row]).query.query.failure?.message.contains("it is not known") == true)
+        #expect(upsert(Nullable(a: 1, b: 1)).query.query.failure == nil)
+
+        let target = try #require(upsert.definition.shape.nullKeyTarget(Nullable.table.layout))
+        Nullable.table.layout.memory.note(target, nullsNotDistinct: false)
+        #expect(upsert(row).query.query.failure?.message.contains("does not say NULLS NOT DISTINCT") == true)
+        Nullable.table.layout.memory.note(target, nullsNotDistinct: true)
+        #expect(upsert(row).query.query.failure == nil)
+        #expect(upsert.rows([row]).query.query.failure == nil)
+        // Columns in another order are the same key; a constraint, or a partial index, is another one.
+        let others = Nullable.upsert.rejectingNullKeys(unlessNotDistinct: true)
+        #expect(others.onConflict(\.a, \.b)(row).query.query.failure == nil)
+        #expect(others.onConstraint("c", \.b, \.a)(row).query.query.failure != nil)
+        #expect(others.onConflict(\.b, \.a, where: "a > 0")(row).query.query.failure != nil)
+        #expect(others.onConflict(\.a, \.b).rejectingNullKeys()(row).query.query.failure != nil)
+        #expect(message(others.onIndex("lower(a)")).contains("needs to know the key columns"))
+    }
+
     @Test func u9NullKeysCanBeRejected() {
         let upsert = Article.upsert.rejectingNullKeys()
         let failure = upsert(Article.sample(slug: nil)).query.query.failure
@@ -218,5 +242,17 @@ private struct Untouched: PostgresTable {
         Column("id", \.id, .primaryKey)
         Column("n", \.n)
         Column("at", \.at)
+    }
+}
+
+private struct Nullable: PostgresTable {
+    var a: Int?
+    var b: Int
+    var c = 0
+
+    static let table = Table<Self>("nullable") {
+        Column("a", \.a)
+        Column("b", \.b)
+        Column("c", \.c)
     }
 }

@@ -40,7 +40,7 @@ extension PostgresBlockingExecutor {
 
     @usableFromInline @inline(never)
     func runAgain<Row>(_ upsert: Upsert<Row, Never>, after failure: PostgresError) throws(PostgresError) -> Int {
-        let isFinal = !failure.mayRunAgain && !upsert.definition.mayReconsider(failure)
+        let isFinal = !failure.mayRunAgain && !upsert.definition.mayReconsider(failure) && !failure.isOfUnknownNullKey
         if isFinal { throw explained(failure, upsert.definition) }
         return try wait { (db) async throws(PostgresError) -> Int in try await db.runAgain(upsert, after: failure) }
     }
@@ -77,6 +77,7 @@ extension PostgresBlockingExecutor {
             let (outputs, affected) = try upsert.read(answers, of: statement)
             return UpsertResult(rows: outputs, affected: affected)
         } catch { failure = error }
+        if failure.isOfUnknownNullKey { return nil }
         if failure.mayRunAgain {
             return try wait { (db) async throws(PostgresError) -> UpsertResult<Output> in
                 do throws(PostgresError) {
@@ -117,6 +118,11 @@ extension PostgresBlockingExecutor {
     /// Learns how outcomes of a table are told on this server: as the form of ``Postgres/PostgresExecutor``.
     public func prepareOutcomes<Row: PostgresTable>(of table: Row.Type) throws(PostgresError) {
         try wait { (db) async throws(PostgresError) in try await db.prepareOutcomes(of: table) }
+    }
+
+    /// Learns whether NULL conflicts by the index of an upsert: as the form of ``Postgres/PostgresExecutor``.
+    public func prepareNullKeys<Row, Output>(of upsert: Upsert<Row, Output>) throws(PostgresError) {
+        try wait { (db) async throws(PostgresError) in try await db.prepareNullKeys(of: upsert) }
     }
 
     @usableFromInline
