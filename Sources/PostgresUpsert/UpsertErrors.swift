@@ -13,11 +13,9 @@ extension UpsertDefinition {
             guard case .index = shape.target else {
                 let resolved = try? shape.resolve(layout)
                 let key = (resolved?.conflictKey ?? []).map { layout.quotedColumns[$0] }.joined(separator: ", ")
-                return error.with(
-                    message: "\(table) has no unique index over exactly (\(key)), which the upsert conflicts by",
-                    hint:
-                        "CREATE UNIQUE INDEX ON \(layout.quotedName) (\(key)); a partial index also needs its predicate:"
-                        + " onConflict(..., where:)")
+                return error.ofMissingIndex(
+                    layout.name, layout.quotedName, key: key,
+                    "; a partial index also needs its predicate: onConflict(..., where:)")
             }
             return error.with(
                 message: "\(table) has no unique index over the expressions that the upsert conflicts by",
@@ -49,12 +47,8 @@ extension UpsertDefinition {
                     + " DO NOTHING only",
                 hint: "doNothing(onExclusionConstraint: \"\(name)\")")
         case "23505" where server.table == nil || server.table == layout.name:
-            let constraint = server.constraint.map { quoted($0) } ?? "a constraint"
-            return error.with(
-                message:
-                    "\(table): a row conflicts by \(constraint), which is not the conflict target of the upsert: "
-                    + server.message,
-                hint: "an upsert has one target; doNothing() with onAnyConflict() leaves out rows that conflict by any")
+            return error.ofOtherConstraint(
+                server, layout.name, "; doNothing() with onAnyConflict() leaves out rows that conflict by any")
         case _ where shape.contradictsEvidence(server):
             return error.with(
                 message: "\(table): the server and the table are not those that its outcomes were prepared for",
@@ -72,6 +66,25 @@ extension UpsertDefinition {
             )
         default: return error
         }
+    }
+}
+
+extension PostgresError {
+    /// 42P10: there is no unique index over the key.
+    func ofMissingIndex(_ table: String, _ quotedTable: String, key: String, _ more: String = "") -> PostgresError {
+        with(
+            message: "table \"\(table)\" has no unique index over exactly (\(key)), which the upsert conflicts by",
+            hint: "CREATE UNIQUE INDEX ON \(quotedTable) (\(key))\(more)")
+    }
+
+    /// 23505: a row conflicts by something else than the key.
+    func ofOtherConstraint(_ server: Server, _ table: String, _ more: String = "") -> PostgresError {
+        let constraint = server.constraint.map { quoted($0) } ?? "a constraint"
+        return with(
+            message:
+                "table \"\(table)\": a row conflicts by \(constraint), which is not the conflict target of the upsert: "
+                + server.message,
+            hint: "an upsert has one target\(more)")
     }
 }
 

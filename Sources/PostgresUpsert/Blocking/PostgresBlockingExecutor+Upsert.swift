@@ -112,7 +112,15 @@ extension PostgresBlockingExecutor {
         into table: String, schema: String? = nil, key: (String, Key), set values: repeat (String, each Value),
         touch: String? = "fetched_at"
     ) throws(PostgresError) -> Int {
-        try execute(try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch))
+        let query = try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch)
+        do throws(PostgresError) { return try execute(query) } catch {
+            let failure = error
+            let keyed = KeyedTable(schema: schema, name: table, key: key.0)
+            guard failure.mayRunAgain || keyed.lacksIndex(failure) else { throw keyed.explain(failure) }
+            return try wait { (db) async throws(PostgresError) -> Int in
+                try await db.runAgain(query, keyed, after: failure)
+            }
+        }
     }
 
     /// Learns how outcomes of a table are told on this server: as the form of ``Postgres/PostgresExecutor``.
