@@ -46,6 +46,50 @@ struct UpsertWatchingTests {
         #expect(alerts.contains { $0.kind == .errorRate })
     }
 
+    /// However many statements an upsert is, and whatever else it travels with.
+    @Test func upsertsAreCountedHoweverTheyTravel() async throws {
+        let metrics = UpsertMetrics()
+        let db = try await table { $0.observer = metrics }
+        defer { db.close() }
+        let rows = (0..<10).map { Watched(key: "k\($0)", n: 1) }
+        func window(_ run: () async throws -> Void) async throws -> UpsertMetrics.Window {
+            _ = metrics.nextWindow()
+            try await run()
+            return metrics.nextWindow()
+        }
+        let pipeline = try await window {
+            var pipeline = PostgresPipeline()
+            pipeline.add(Upsert(rows[0]).query)
+            pipeline.add("SELECT 1")
+            try await db.run(pipeline).check()
+        }
+        #expect(pipeline.upserts.operations == 1)
+        #expect(pipeline.upserts.affected == 1)
+        #expect(pipeline.others.operations == 1)
+        let chunks = try await window { try await db.upsert(Upsert(rows).chunks(rows: 5)) }
+        #expect(chunks.upserts.operations == 2)
+        #expect(chunks.upserts.affected == 10)
+        #expect(chunks.upserts.duration.count == 2)
+        let isolated = try await window {
+            let report = try await db.upsert(Upsert(rows + [Watched(key: "z", n: 0)]), isolation: .row)
+            #expect(report.failures.count == 1)
+        }
+        #expect(isolated.upserts.operations == 11)
+        #expect(isolated.upserts.affected == 10)
+        #expect(isolated.upserts.errors == [.checkViolation: 1])
+        let savepoints = try await window {
+            _ = try await db.transaction { tx in try await tx.upsert(Upsert(rows), isolation: .row) }
+        }
+        #expect(savepoints.upserts.operations == 10)
+        let staged = try await window { try await db.upsert(Upsert(rows).strategy(.copy)) }
+        #expect(staged.upserts.operations == 1)
+        #expect(staged.upserts.affected == 10)
+        let committed = try await window {
+            try await db.transaction { tx in _ = try await tx.commit(with: Upsert(rows[1]).query.query) }
+        }
+        #expect(committed.upserts.operations == 1)
+    }
+
     @Test func keysAreCounted() async throws {
         let db = try await table()
         defer { db.close() }
