@@ -61,7 +61,7 @@ final class UpsertDefinition<Row>: Sendable {
     }
 
     /// The statement that takes its rows from there.
-    func plan(_ source: UpsertForm.Source) -> UpsertPlan<Row> { 
+    func plan(_ source: UpsertForm.Source) -> UpsertPlan<Row> {
         plan(UpsertForm(source: source, evidence: evidence, hasSystemColumns: hasSystemColumns))
     }
 
@@ -100,7 +100,9 @@ extension UpsertDefinition {
         layout.memory.facts = nil
         guard shape.lacksSystemColumns(server) else { return wasKnown }
         layout.memory.noteView()
-        if let guess = one.load(), guess.form.hasSystemColumns, let former = one.replace(plan(UpsertForm(source: .row, hasSystemColumns: false))) {
+        if let guess = one.load(), guess.form.hasSystemColumns,
+            let former = one.replace(plan(UpsertForm(source: .row, hasSystemColumns: false)))
+        {
             retired.withLock { $0.append(former) }
         }
         return true

@@ -49,6 +49,8 @@ extension UpsertDefinition {
         case "23505" where server.table == nil || server.table == layout.name:
             return error.ofOtherConstraint(
                 server, layout.name, "; doNothing() with onAnyConflict() leaves out rows that conflict by any")
+        case "23502" where server.column == nil, "23514" where server.column == nil:
+            return undeclaredDomain(error, server) ?? error
         case _ where shape.contradictsEvidence(server):
             return error.with(
                 message: "\(table): the server and the table are not those that its outcomes were prepared for",
@@ -66,6 +68,24 @@ extension UpsertDefinition {
             )
         default: return error
         }
+    }
+}
+
+extension UpsertDefinition {
+    /// doSelect() by a key that is compared by way of a row of the table: all columns that are not declared are NULL in it, and one of
+    /// them has a domain that forbids that. Nil if it was something else.
+    private func undeclaredDomain(_ error: PostgresError, _ server: PostgresError.Server) -> PostgresError? {
+        guard shape.action == .select, let domain = server.dataType, let resolved = try? shape.resolve(layout),
+            let index = resolved.conflictKey?.first(where: { isComparedByRow(layout.columns[$0]) })
+        else { return nil }
+        let key = layout.columns[index]
+        return error.with(
+            message:
+                "table \"\(layout.name)\": doSelect() compares key column \"\(key.name)\" by way of a row of the table, in"
+                + " which a column of domain \(quoted(domain)) has no value: \(server.message)",
+            hint:
+                "declare the column of that domain; or, if the key column's type has no length or precision, that type:"
+                + " Column(\"\(key.name)\", ..., type: \"float4\"), say")
     }
 }
 

@@ -170,7 +170,8 @@ extension UpsertShape {
     private func checkContradictions<Row>(_ layout: TableLayout<Row>) throws(PostgresError) {
         if let restraint = restraints.first {
             let updates: [(String, Bool)] = [
-                ("update(only:)", only != nil), ("update(except:)", !except.isEmpty), ("set(...)", !assignments.isEmpty),
+                ("update(only:)", only != nil), ("update(except:)", !except.isEmpty),
+                ("set(...)", !assignments.isEmpty),
                 ("where(...)", filter != nil), ("ifChanged()", onlyIfChanged),
                 ("touchOnlyChanged()", touchesOnlyChanged),
             ]

@@ -41,6 +41,48 @@ struct UpsertKeyTypeTests {
         db.close()
     }
 
+    /// A key is compared as the column holds it, by way of a row of the table. Where that cannot be, the error says what to do.
+    @Test func u21AColumnThatIsNotDeclaredAndNeverNull() async throws {
+        let db = try await connect()
+        try await db.script(
+            """
+            DROP SCHEMA IF EXISTS upsert_key_types CASCADE;
+            CREATE SCHEMA upsert_key_types;
+            SET search_path = upsert_key_types;
+            CREATE DOMAIN amount AS int NOT NULL;
+            CREATE DOMAIN positive AS int CHECK (VALUE IS NOT NULL AND VALUE > 0);
+            CREATE TABLE sized (size float4 PRIMARY KEY, at timestamptz(0) UNIQUE, n int8 NOT NULL, hidden amount DEFAULT 1);
+            INSERT INTO sized VALUES (0.1, '2000-01-01 00:00:01.4+00', 1)
+            """)
+        let time = PostgresTimestamp(microseconds: 1_400_000)
+        let row = Sized(size: 0.1, at: time, n: 1)
+        for hidden in ["amount", "positive"] {
+            try await db.script("ALTER TABLE sized ALTER hidden TYPE \(unsafeSQL: hidden)")
+            for get in [Sized.upsert.doSelect(), Sized.upsert.onConflict(\.at).doSelect()] {
+                let error = await failure { try await db.upsert(get(row).returning(\.n)) }
+                #expect(error?.outcome == .rejected)
+                #expect(error?.message.contains("a column of domain \"\(hidden)\" has no value") == true)
+                #expect(error?.message.contains("doSelect() compares key column") == true)
+                #expect(error?.hint?.contains("declare the column of that domain") == true)
+            }
+        }
+        // As the hint says, either way.
+        let typed = SizedTyped.upsert.doSelect()(SizedTyped(size: 0.1, at: time, n: 2))
+        #expect(try await db.upsert(typed.returning(\.n)).one() == 1)
+        let again = SizedWhole(size: 0.1, at: time, n: 2, hidden: 1)
+        for get in [SizedWhole.upsert.doSelect(), SizedWhole.upsert.onConflict(\.at).doSelect()] {
+            let found = try await db.upsert(get(again).returning(\.n).outcomes()).one()
+            #expect(found == UpsertedRow(outcome: .skipped, returned: 1))
+        }
+        // Without such a column both are found as they are.
+        try await db.script("ALTER TABLE sized DROP hidden")
+        for get in [Sized.upsert.doSelect(), Sized.upsert.onConflict(\.at).doSelect()] {
+            let found = try await db.upsert(get(Sized(size: 0.1, at: time, n: 2)).returning(\.n).outcomes()).one()
+            #expect(found == UpsertedRow(outcome: .skipped, returned: 1))
+        }
+        db.close()
+    }
+
     /// ON CONFLICT sees no rows of tables that inherit, so doSelect() must not either.
     @Test func u21RowsOfATableThatInheritsAreLeftAlone() async throws {
         let db = try await connect()
@@ -70,94 +112,6 @@ struct UpsertKeyTypeTests {
             """)
         let got = try await db.upsert(Upsert(Ancestor(id: 1, n: 1)).doSelect().returning(\.n).outcomes()).one()
         #expect(got == UpsertedRow(outcome: .skipped, returned: 100))
-        db.close()
-    }
-
-    /// Nor may the UPDATE of updateFirst().
-    @Test(arguments: UpsertStrategy.ofKeyTypes) func u35RowsOfATableThatInheritsAreNotUpdated(
-        _ strategy: UpsertStrategy
-    ) async throws {
-        let db = try await connect()
-        try await db.script(
-            """
-            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
-            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL);
-            CREATE TABLE upsert_heirs (PRIMARY KEY (id)) INHERITS (upsert_ancestors);
-            INSERT INTO upsert_heirs VALUES (1, 100), (2, 200)
-            """)
-        let hot = Ancestor.upsert.updateFirst().set(\.n) { $0.existing.n + $0.excluded.n }.strategy(strategy)
-        #expect(try await db.upsert(hot(Ancestor(id: 1, n: 1)).returning(\.n).outcomes()).one().outcome == .inserted)
-        #expect(try await db.upsert(hot(Ancestor(id: 1, n: 1))) == 1)
-        let rows = [Ancestor(id: 1, n: 1), Ancestor(id: 2, n: 5)]
-        #expect(try await db.upsert(hot.rows(rows)) == 2)
-        #expect(try await db.query("SELECT sum(n)::int FROM upsert_heirs", as: Int.self).one() == 300)
-        #expect(try await db.query("SELECT n FROM ONLY upsert_ancestors ORDER BY id", as: Int.self).all() == [3, 5])
-        db.close()
-    }
-
-    /// Of a partitioned table, though, the partitions' rows are its own, and ONLY would reach none.
-    @Test(arguments: UpsertStrategy.ofKeyTypes) func u35RowsOfPartitionsAreUpdated(
-        _ strategy: UpsertStrategy
-    ) async throws {
-        let db = try await connect()
-        try await db.script(
-            """
-            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
-            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL, number int4 GENERATED ALWAYS AS IDENTITY)
-            PARTITION BY HASH (id);
-            CREATE TABLE upsert_heirs PARTITION OF upsert_ancestors FOR VALUES WITH (MODULUS 1, REMAINDER 0)
-            PARTITION BY HASH (id);
-            CREATE TABLE upsert_grandheirs PARTITION OF upsert_heirs FOR VALUES WITH (MODULUS 1, REMAINDER 0);
-            INSERT INTO upsert_ancestors VALUES (1, 100)
-            """)
-        let hot = Ancestor.upsert.updateFirst().set(\.n) { $0.existing.n + $0.excluded.n }.strategy(strategy)
-        #expect(try await db.upsert(hot(Ancestor(id: 1, n: 1))) == 1)
-        #expect(try await db.upsert(hot.rows([Ancestor(id: 1, n: 1)])) == 1)
-        #expect(try await db.query("SELECT n FROM upsert_ancestors", as: Int.self).one() == 102)
-        let last = try await db.query("SELECT last_value FROM upsert_ancestors_number_seq", as: Int.self).one()
-        #expect(last == 1)
-        db.close()
-    }
-
-    /// A view has no tableoid: the server's refusal tells that it is one, and the statement is made anew, once.
-    @Test func u35AViewIsKnownByTheServersRefusal() async throws {
-        let db = try await connect()
-        try await db.script(
-            """
-            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
-            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL);
-            CREATE VIEW upsert_ancestors_view AS SELECT * FROM upsert_ancestors
-            """)
-        let hot = AncestorView.upsert.updateFirst().set(\.n) { $0.existing.n + $0.excluded.n }
-        let row = AncestorView(id: 1, n: 1)
-        let refused = await failure {
-            try await db.transaction { tx in try await tx.upsert(hot(row)) }
-        }
-        #expect(refused?.sqlState == "42703")
-        #expect(refused?.message.contains("are not those") == true)
-        let others = AncestorView.upsert.updateFirst()
-        #expect(try await db.upsert(hot(row)) == 1)
-        #expect(try await db.upsert(hot.rows([row, AncestorView(id: 2, n: 2)])) == 2)
-        #expect(try await db.transaction { tx in try await tx.upsert(hot(row)) } == 1)
-        #expect(try await db.upsert(hot(row).returning(\.n)).one() == 4)
-        let before = db.statistics.roundTrips
-        #expect(try await db.upsert(hot(row)) == 1)
-        #expect(db.statistics.roundTrips == before + 1)
-        #expect(try await db.upsert(others(row).outcomes()).one() == .updated)
-        db.close()
-    }
-
-    @Test func u35ABatchIntoAViewIsMadeAnew() async throws {
-        let db = try await connect()
-        try await db.script(
-            """
-            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
-            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int NOT NULL);
-            CREATE VIEW upsert_ancestors_view AS SELECT * FROM upsert_ancestors
-            """)
-        let hot = OtherAncestorView.upsert.updateFirst()
-        #expect(try await db.upsert(hot.rows([OtherAncestorView(id: 1, n: 1), OtherAncestorView(id: 2, n: 1)])) == 2)
-        #expect(try await db.upsert(hot(OtherAncestorView(id: 1, n: 7)).returning(\.n)).one() == 7)
         db.close()
     }
 
@@ -200,31 +154,6 @@ private struct NamedAsType: PostgresTable {
     }
 }
 
-extension UpsertStrategy {
-    fileprivate static var ofKeyTypes: [UpsertStrategy] { [.automatic, .copy] }
-}
-
-private struct AncestorView: PostgresTable {
-    var id: Int
-    var n: Int
-
-    static let table = Table<Self>("upsert_ancestors_view") {
-        Column("id", \.id, .primaryKey)
-        Column("n", \.n)
-    }
-}
-
-/// Of which nothing is known yet when its test begins.
-private struct OtherAncestorView: PostgresTable {
-    var id: Int
-    var n: Int
-
-    static let table = Table<Self>("upsert_ancestors_view") {
-        Column("id", \.id, .primaryKey)
-        Column("n", \.n)
-    }
-}
-
 private struct Ancestor: PostgresTable {
     var id: Int
     var n: Int
@@ -232,5 +161,45 @@ private struct Ancestor: PostgresTable {
     static let table = Table<Self>("upsert_ancestors") {
         Column("id", \.id, .primaryKey)
         Column("n", \.n)
+    }
+}
+
+private struct Sized: PostgresTable {
+    var size: Double
+    var at: PostgresTimestamp
+    var n: Int
+
+    static let table = Table<Self>("sized") {
+        Column("size", \.size, .primaryKey)
+        Column("at", \.at)
+        Column("n", \.n)
+    }
+}
+
+/// The same with the type that the key column has.
+private struct SizedTyped: PostgresTable {
+    var size: Double
+    var at: PostgresTimestamp
+    var n: Int
+
+    static let table = Table<Self>("sized") {
+        Column("size", \.size, .primaryKey, type: "float4")
+        Column("at", \.at)
+        Column("n", \.n)
+    }
+}
+
+/// The same with all columns.
+private struct SizedWhole: PostgresTable {
+    var size: Double
+    var at: PostgresTimestamp
+    var n: Int
+    var hidden: Int32
+
+    static let table = Table<Self>("sized") {
+        Column("size", \.size, .primaryKey)
+        Column("at", \.at)
+        Column("n", \.n)
+        Column("hidden", \.hidden)
     }
 }

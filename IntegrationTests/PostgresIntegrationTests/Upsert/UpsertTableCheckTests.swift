@@ -378,7 +378,8 @@ struct UpsertTableCheckTests {
             Checked.self, Checked.upsert.onConstraint("pair"), Checked.upsert.onConstraint("pair", \.score, \.email))
         #expect(right.isEmpty)
         let wrong = try await db.check(
-            Checked.self, Checked.upsert.onConstraint("pair", \.email), Checked.upsert.onConstraint("pair", \.email, \.note))
+            Checked.self, Checked.upsert.onConstraint("pair", \.email),
+            Checked.upsert.onConstraint("pair", \.email, \.note))
         #expect(wrong.map(\.kind) == [.noUniqueIndex, .noUniqueIndex])
         #expect(
             wrong.first?.message == """

@@ -233,7 +233,9 @@ struct TableComparison<Row> {
             if let constraint = target.constraint { return index.constraint == constraint }
             return index.predicate == nil
         }
-        guard let nullable, let index = arbiters.first, !arbiters.contains(where: \.nullsNotDistinct) else { return nil }
+        guard let nullable, let index = arbiters.first, !arbiters.contains(where: \.nullsNotDistinct) else {
+            return nil
+        }
         let name = layout.columns[nullable].name
         return difference(
             .distinctNulls, name,
@@ -245,7 +247,8 @@ struct TableComparison<Row> {
     private func notDistinct(_ index: UpsertUniqueIndex) -> String {
         let keys = "(\(index.keys.joined(separator: ", ")))"
         if let constraint = index.constraint.map({ quoted($0) }) {
-            return "\(alterTable) DROP CONSTRAINT \(constraint), ADD CONSTRAINT \(constraint) UNIQUE NULLS NOT DISTINCT \(keys)"
+            return
+                "\(alterTable) DROP CONSTRAINT \(constraint), ADD CONSTRAINT \(constraint) UNIQUE NULLS NOT DISTINCT \(keys)"
         }
         let predicate = index.predicate.map { " WHERE \($0)" } ?? ""
         return "CREATE UNIQUE INDEX ON \(layout.quotedName) \(keys) NULLS NOT DISTINCT\(predicate)"
