@@ -1,8 +1,9 @@
 import Postgres
 import PostgresTesting
-import PostgresUpsert
 import TestTurns
 import Testing
+
+@testable import PostgresUpsert
 
 private struct Watched: PostgresTable {
     var key: String
@@ -156,11 +157,53 @@ struct UpsertWatchingTests {
             try await other.execute("CREATE EXTENSION pg_stat_statements")
             try await other.execute("CREATE TABLE watched_rows (key text PRIMARY KEY, part int8, n int8 NOT NULL)")
             for n in 1...5 { try await other.upsert(Watched(key: "a", n: n)) }
+            // The names of others that hold its name.
+            for name in ["watched_rows_2", "old_watched_rows", "Watched_Rows", "a watched_rows", "watched_rows\"x"] {
+                try await other.execute("CREATE TABLE \(identifier: name) (n int8)")
+                try await other.execute("INSERT INTO \(identifier: name) VALUES (1)")
+            }
+            try await other.execute("DELETE FROM Public . WATCHED_ROWS WHERE key = 'none'")
             let statistics = try await other.statementStatistics(of: Watched.self)
+            #expect(statistics?.count == 2)
+            #expect(statistics?.contains { $0.sql.hasPrefix("DELETE FROM Public . WATCHED_ROWS") } == true)
             let upsert = statistics?.first { $0.sql.contains("ON CONFLICT") }
             #expect(upsert?.calls == 5)
             #expect(upsert?.rows == 5)
             #expect(statistics?.contains { $0.sql.hasPrefix("CREATE TABLE") } == false)
         }
+    }
+
+    /// What the server's regular expressions make of a name.
+    @Test(arguments: [
+        ("watched_rows", nil, "UPDATE watched_rows SET n = 1", true),
+        ("watched_rows", nil, "update Watched_Rows set n = 1", true),
+        ("watched_rows", nil, #"INSERT INTO "watched_rows" ("n") VALUES ($1)"#, true),
+        ("watched_rows", nil, #"INSERT INTO "Watched_rows" ("n") VALUES ($1)"#, false),
+        ("watched_rows", nil, "SELECT 1 FROM old_watched_rows", false),
+        ("watched_rows", nil, "SELECT 1 FROM watched_rows_old", false),
+        ("watched_rows", nil, "SELECT 1 FROM watched_rows$", false),
+        ("watched_rows", nil, "SELECT 1 FROM éwatched_rows", false),
+        ("watched_rows", nil, #"SELECT 1 FROM "watched_rows""x""#, false),
+        ("watched_rows", nil, #"SELECT 1 FROM "x""watched_rows""#, false),
+        ("watched_rows", nil, "SELECT watched_rows.n FROM any.watched_rows", true),
+        ("watched_rows", "a b", #"SELECT 1 FROM "a b".watched_rows"#, true),
+        ("watched_rows", "a b", #"SELECT 1 FROM "a b" . "watched_rows""#, true),
+        ("watched_rows", "a b", #"SELECT 1 FROM "b".watched_rows"#, false),
+        ("watched_rows", "a b", "SELECT 1 FROM b.watched_rows", false),
+        ("watched_rows", "app", "SELECT 1 FROM App.Watched_Rows", true),
+        ("watched_rows", "app", "SELECT 1 FROM my_app.watched_rows", false),
+        ("watched_rows", "app", "SELECT 1 FROM watched_rows", true),
+        ("Über.uns", nil, #"SELECT 1 FROM "Über.uns""#, true),
+        ("Über.uns", nil, #"SELECT 1 FROM "Überxuns""#, false),
+        ("a\"b", nil, #"SELECT 1 FROM "a""b""#, true), ("2nd", nil, "SELECT 1 FROM 2nd", false),
+    ])
+    func aNameIsFoundAsAName(_ name: String, _ schema: String?, _ sql: String, _ isFound: Bool) async throws {
+        let db = try await connect()
+        defer { db.close() }
+        let mention = TableMention(name: name, schema: schema)
+        let found = try await db.query(
+            "SELECT coalesce(\(sql) ~ \(mention.quotedName) OR \(sql) ~* \(mention.plainName), false)", as: Bool.self
+        ).one()
+        #expect(found == isFound, "\(mention)")
     }
 }
