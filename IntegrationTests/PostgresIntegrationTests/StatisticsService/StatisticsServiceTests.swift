@@ -44,6 +44,7 @@ struct StatisticsServiceTests {
 
         // The row of which there is one.
         try await db.upsert(StravaToken(token: "first"))
+        try await db.upsert(singleRowOf: "strava_token", set: ("token", "other"), touch: nil)
         try await db.upsert(StravaToken(token: "second"))
         let tokens = try await db.query("SELECT id, token FROM strava_token", as: (Int, String).self).all()
         #expect(tokens.count == 1)

@@ -196,68 +196,6 @@ struct UpsertConflictTests {
         db.close()
     }
 
-    @Test func u8AnUpsertWithoutADeclarationNamesTheIndexesToo() async throws {
-        let db = try await connect()
-        try await db.script(
-            """
-            DROP TABLE IF EXISTS upsert_keyed;
-            CREATE TABLE upsert_keyed (id int PRIMARY KEY, "a b" text NOT NULL, other text UNIQUE)
-            """)
-        @Sendable func missing(_ db: some PostgresExecutor) async -> PostgresError? {
-            await failure { try await db.upsert(into: "upsert_keyed", key: ("a b", "x"), set: ("id", 1), touch: nil) }
-        }
-        let error = await missing(db)
-        #expect(
-            error?.message == """
-                table "upsert_keyed" has no unique index over exactly ("a b"), which the upsert conflicts by; \
-                it has "upsert_keyed_pkey" (id); "upsert_keyed_other_key" (other)
-                """)
-        #expect(error?.hint == #"CREATE UNIQUE INDEX ON "upsert_keyed" ("a b")"#)
-        #expect(error?.code == .invalidColumnReference)
-        let inside = await failure {
-            try await db.transaction { tx in if let error = await missing(tx) { throw error } }
-        }
-        #expect(inside?.message.hasSuffix("which the upsert conflicts by") == true)
-        let hint = try #require(error?.hint)
-        try await db.execute("\(unsafeSQL: hint)")
-        #expect(try await db.upsert(into: "upsert_keyed", key: ("a b", "x"), set: ("id", 1), touch: nil) == 1)
-        db.close()
-    }
-
-    @Test func u10AnUpsertWithoutADeclarationNamesTheConstraintThatFired() async throws {
-        let db = try await connect()
-        try await db.script(
-            """
-            DROP TABLE IF EXISTS upsert_keyed;
-            CREATE TABLE upsert_keyed (id int PRIMARY KEY, "a b" text NOT NULL DEFAULT '', other text UNIQUE)
-            """)
-        try await db.upsert(into: "upsert_keyed", key: ("id", 1), set: ("other", "x"), touch: nil)
-        let error = await failure {
-            try await db.upsert(into: "upsert_keyed", key: ("id", 2), set: ("other", "x"), touch: nil)
-        }
-        #expect(error?.code == .uniqueViolation)
-        #expect(error?.constraint == "upsert_keyed_other_key")
-        #expect(
-            error?.message.hasPrefix(
-                "table \"upsert_keyed\": a row conflicts by \"upsert_keyed_other_key\", which is not the conflict target")
-                == true)
-        let url = try await PostgresEphemeralServer.shared().connectionURL(over: .unixSocket)
-        try await onThread {
-            let blocking = try PostgresBlockingConnection.connect(PostgresConfiguration(url: url))
-            defer { blocking.close() }
-            do throws(PostgresError) {
-                try blocking.upsert(into: "upsert_keyed", key: ("other", "y"), set: ("a b", "x"), touch: nil)
-            } catch { #expect(error.sqlState == "23502") }
-            do throws(PostgresError) {
-                try blocking.upsert(into: "upsert_keyed", key: ("a b", "y"), set: ("id", 3), touch: nil)
-            } catch { #expect(error.message.contains("; it has \"upsert_keyed_pkey\" (id)")) }
-            do throws(PostgresError) {
-                try blocking.upsert(into: "upsert_keyed", key: ("id", 2), set: ("other", "x"), touch: nil)
-            } catch { #expect(error.message.contains("which is not the conflict target")) }
-        }
-        db.close()
-    }
-
     /// The server is asked when the first NULL comes, however the rows travel, and only then.
     @Test func u9NullKeysAreRejectedUnlessTheIndexSaysTheyAreEqual() async throws {
         var db = try await members()
