@@ -213,15 +213,46 @@ import Testing
         #expect(PageStats.upsert.updateFirst().onConstraint("c", \.path).error == nil)
     }
 
+    /// Every form that an upsert is sent in: from each source of rows, with each evidence, whatever is done and asked for.
     @Test func u42NoUpsertIsAMerge() {
-        let rows = [PageStats(path: "a", hits: 1)]
-        for sql in [
-            PageStats.bump.sql, PageStats.bump.rows(rows).sql, PageStats.bump.updateFirst().sql,
-            PageStats.upsert.doSelect().outcomes().sql, PageStats.bump.strategy(.values).rows(rows).sql,
-        ] {
-            #expect(sql.contains(" ON CONFLICT (\"path\") DO "))
-            #expect(!sql.contains("MERGE"))
+        let shapes: [UpsertDefinition<PageStats>] = [
+            PageStats.upsert.definition, PageStats.bump.definition, PageStats.upsert.doNothing().definition,
+            PageStats.upsert.onAnyConflict().doNothing().definition, PageStats.upsert.outcomes().definition,
+            PageStats.upsert.doNothing().outcomes().definition, PageStats.bump.ifChanged().outcomes().definition,
+            PageStats.bump.returning(\.hits).outcomes().definition, PageStats.bump.updateFirst().definition,
+            PageStats.bump.updateFirst().outcomes().definition, PageStats.upsert.doSelect().outcomes().definition,
+            PageStats.upsert.onConstraint("c").definition, PageStats.upsert.onIndex("lower(path)").definition,
+            PageStats.upsert.returningChange(\.hits).definition, PageStats.upsert.version(\.hits).upsert.definition,
+        ]
+        let sources: [UpsertForm.Source] = [.row, .arrays, .values(1), .values(4), .stage]
+        var texts = 0
+        for (number, definition) in shapes.enumerated() {
+            for source in sources {
+                for evidence in [OutcomeEvidence.oldRow, .lock, .mark] {
+                    for holdsTexts in [false, true] {
+                        let form = UpsertForm(source: source, evidence: evidence, holdsTexts: holdsTexts)
+                        let plan = UpsertPlan.make(definition.layout, definition.shape, form)
+                        if plan.failure != nil { continue }
+                        texts += 1
+                        expectUpsert(plan.text.sql, "shape \(number), \(form)")
+                    }
+                }
+            }
         }
+        #expect(texts > 250)
+        let function = UpsertFunction("bump_page", in: "public", PageStats.bump)
+        expectUpsert(function.sql, "the function")
+        let keyed = try? keyedUpsert(into: "t", key: ("k", 1), set: ("v", 2), touch: "at")
+        expectUpsert(keyed?.sql ?? "", "without a declaration")
+    }
+
+    /// One INSERT with its ON CONFLICT, as words; no MERGE among them.
+    private func expectUpsert(_ sql: String, _ form: String) {
+        let words = sql.uppercased().split { !($0.isLetter || $0.isNumber || $0 == "_") }
+        #expect(!words.contains("MERGE"), "\(form): \(sql)")
+        let conflicts = zip(words, words.dropFirst()).count { $0.0 == "ON" && $0.1 == "CONFLICT" }
+        #expect(conflicts >= 1, "\(form): \(sql)")
+        #expect(words.count { $0 == "INSERT" } == conflicts, "\(form): \(sql)")
     }
 
     @Test func u8IndexesReadLikeTheirDefinition() {

@@ -115,6 +115,91 @@ struct UpsertKeyTypeTests {
         db.close()
     }
 
+    /// The rows of a batch are committed when one of them, which another has inserted meanwhile, is looked for again. If that fails,
+    /// the error says that the batch is in.
+    @Test(arguments: [nil, UpsertIsolation.batch, .row]) func u21WhatFailsBehindTheCommitOfABatchSaysThatItIsIn(
+        _ isolation: UpsertIsolation?
+    ) async throws {
+        let db = try await connect()
+        let other = try await connect()
+        try await db.script(
+            """
+            DROP TABLE IF EXISTS upsert_heirs, upsert_ancestors CASCADE;
+            DROP SEQUENCE IF EXISTS upsert_ancestor_attempts;
+            CREATE TABLE upsert_ancestors (id int PRIMARY KEY, n int);
+            CREATE SEQUENCE upsert_ancestor_attempts
+            """)
+        // The third row proposed is the second one again; the other's own row is not counted.
+        try await db.script(
+            """
+            CREATE OR REPLACE FUNCTION upsert_third_fails() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN
+                IF nextval('upsert_ancestor_attempts') = 3 THEN RAISE EXCEPTION 'no third time'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER third BEFORE INSERT ON upsert_ancestors FOR EACH ROW EXECUTE FUNCTION upsert_third_fails()
+            """)
+        try await other.script(
+            """
+            BEGIN;
+            SET LOCAL session_replication_role = replica;
+            INSERT INTO upsert_ancestors VALUES (2, 100)
+            """)
+        let process = try #require(db.backendProcessID)
+        let upsert = Ancestor.upsert.doSelect().rows([Ancestor(id: 1, n: 1), Ancestor(id: 2, n: 2)]).returning(\.n)
+        async let running = outcome(of: upsert, isolation, db)
+        try await eventually("it does not wait") {
+            try await other.query(
+                "SELECT count(*) FROM pg_locks WHERE pid = \(process) AND NOT granted", as: Int.self
+            ).one() > 0
+        }
+        try await other.script("COMMIT")
+        let stored = try await eventualRows(other)
+        #expect(stored == [1, 100])
+        switch (isolation, await running) {
+        case (.row?, .success(let failures)):
+            // The row's own statement: nothing of it took effect, and nobody says more.
+            #expect(failures.count == 1)
+            #expect(failures.first?.message.contains("no third time") == true)
+            #expect(failures.first?.outcome == .rejected)
+        case (_, .failure(let error)):
+            #expect(error.outcome == .succeeded)
+            #expect(
+                error.message.hasPrefix("the batch is in, but a row of it that another inserted meanwhile was not read")
+            )
+            #expect(error.message.contains("no third time"))
+        case (_, .success): Issue.record("nothing failed")
+        }
+        try await expectUsable(db)
+        other.close()
+        db.close()
+    }
+
+    /// The errors of rows, or of the whole.
+    private func outcome<Output: Sendable>(
+        of upsert: Upsert<Ancestor, Output>, _ isolation: UpsertIsolation?, _ db: PostgresConnection
+    ) async -> Result<[PostgresError], PostgresError> {
+        do throws(PostgresError) {
+            guard let isolation else {
+                _ = try await db.upsert(upsert)
+                return .success([])
+            }
+            return .success(try await db.upsert(upsert, isolation: isolation).failures.map(\.error))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// Both rows, as soon as they are there.
+    private func eventualRows(_ db: PostgresConnection) async throws -> [Int] {
+        var rows: [Int] = []
+        try await eventually("the batch was not committed") {
+            rows = try await db.query("SELECT n FROM upsert_ancestors ORDER BY id", as: Int.self).all()
+            return rows.count == 2
+        }
+        return rows
+    }
+
     /// Each of the rows' statements is run again by itself, as one row's is.
     @Test func u21ARowThatAnotherInsertsMeanwhileIsFoundWithIsolation() async throws {
         let db = try await connect()
