@@ -91,7 +91,10 @@ struct ObserverTests {
         let flight = try #require(recorder.take().first)
         #expect(flight.operation.kind == .pipeline)
         #expect(flight.operation.statements == 2)
+        #expect(flight.operation.texts == ["SELECT 1", "SELECT 1 / 0"])
         #expect(flight.result.error?.code == .divisionByZero)
+        #expect(flight.result.statements.map(\.affected) == [1, 0])
+        #expect(flight.result.statements.map(\.error?.code) == [nil, .divisionByZero])
 
         try await db.script("SELECT 1; SELECT 2")
         for try await _ in try await db.stream("SELECT 1", as: Int32.self) {}

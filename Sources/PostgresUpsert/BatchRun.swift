@@ -2,22 +2,25 @@ public import Postgres
 
 extension PostgresExecutor {
     /// Runs a batch that asks for nothing back: one statement, or several that are one transaction and one round trip.
+    ///
+    /// - Parameter failure: how it failed the first time, if it has been run already.
     @usableFromInline
     func upsertBatch<Row>(
-        _ upsert: Upsert<Row, Never>
+        _ upsert: Upsert<Row, Never>, after failure: PostgresError? = nil
     ) async throws(PostgresError) -> (affected: Int, bytes: Int) {
         if case .many(let rows) = upsert.rows, rows.isEmpty {
             if let error = upsert.error { throw error }
             return (0, 0)
         }
-        if upsert.definition.batching.strategy == .copy {
+        if upsert.definition.batching.strategy == .copy, case .many = upsert.rows {
             return try await staged(upsert) { (answer, _, _) throws(PostgresError) in
                 (affected: try answer.rows.affected, bytes: answer.bytes)
             }
         }
-        let batch = try upsert.batch()
+        let batch = try await bind(upsert) { () throws(PostgresError) in try upsert.batch() }
         let bytes = batch.statements.reduce(0) { $0 + $1.bytes }
-        let affected = try await retrying(upsert.definition.batching.retry) { () async throws(PostgresError) -> Int in
+        let affected = try await retrying(upsert.definition.batching.retry, after: failure) {
+            () async throws(PostgresError) -> Int in
             if batch.statements.count == 1 { return try await execute(batch.statements[0].query) }
             var affected = 0
             for rows in try await runAtomically(batch) { affected += try rows.affected }
@@ -38,7 +41,7 @@ extension PostgresExecutor {
                 return UpsertResult(rows: batch.positions.map { outputs[$0] }, affected: affected)
             }
         }
-        let batch = try upsert.batch()
+        let batch = try await bind(upsert) { () throws(PostgresError) in try upsert.batch() }
         let results = try await retrying(upsert.definition.batching.retry, after: failure) {
             () async throws(PostgresError) -> [PostgresRows<PostgresRow>] in
             if batch.statements.count == 1 { return [try await query(batch.statements[0].query)] }

@@ -5,6 +5,9 @@ import Synchronization
 final class FactsMemory: Sendable {
     // 0, or the version and the kind in the lowest byte.
     private let packed = Atomic<Int>(0)
+    private let lacksSystemColumns = Atomic<Bool>(false)
+    // As many as there are conflict targets in the program.
+    private let nullKeys = Lock<[NullKeyTarget: Bool]>([:])
 
     var facts: TableFacts? {
         get {
@@ -13,4 +16,14 @@ final class FactsMemory: Sendable {
         }
         set { packed.store(newValue.map { $0.version << 8 | Int($0.kind) } ?? 0, ordering: .relaxed) }
     }
+
+    /// Whether it is a view, as far as is known; once found, that stays.
+    var isView: Bool { lacksSystemColumns.load(ordering: .relaxed) || facts?.kind == UInt8(ascii: "v") }
+
+    func noteView() { lacksSystemColumns.store(true, ordering: .relaxed) }
+
+    /// Whether NULL conflicts by a key; nil when it is not known.
+    func nullsNotDistinct(_ target: NullKeyTarget) -> Bool? { nullKeys.withLock { $0[target] } }
+
+    func note(_ target: NullKeyTarget, nullsNotDistinct: Bool) { nullKeys.withLock { $0[target] = nullsNotDistinct } }
 }

@@ -14,13 +14,59 @@ extension PostgresExecutor {
     ///   - key: the column that rows conflict by, which needs a unique index, and its value.
     ///   - values: columns and their values, at least one unless there is a column to touch.
     ///   - touch: the column that is set to `now()` on insert and on update; nil for none.
+    ///
+    /// Outside of a transaction it is run up to five times, if the server gives it up for a deadlock or a serialization failure.
+    ///
     /// - Returns: how many rows were written, by the command tag.
+    /// - Throws: if there is no unique index over the key, an error that names those that there are; if a row conflicts by another
+    ///   one, an error that names that.
     @discardableResult
     public func upsert<Key: PostgresEncodable, each Value: PostgresEncodable>(
         into table: String, schema: String? = nil, key: (String, Key), set values: repeat (String, each Value),
         touch: String? = "fetched_at"
     ) async throws(PostgresError) -> Int {
-        try await execute(try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch))
+        let query = try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch)
+        do throws(PostgresError) { return try await execute(query) } catch {
+            return try await runAgain(query, KeyedTable(schema: schema, name: table, key: key.0), after: error)
+        }
+    }
+
+    /// Runs it again, if it lost a deadlock or a serialization failure and is no part of a transaction.
+    ///
+    /// - Throws: the error in the words of an upsert.
+    func runAgain(
+        _ query: PostgresQuery, _ table: KeyedTable, after failure: PostgresError
+    ) async throws(PostgresError) -> Int {
+        do throws(PostgresError) {
+            return try await retrying(.upTo(5), after: failure) { () async throws(PostgresError) -> Int in
+                try await execute(query)
+            }
+        } catch {
+            let explained = table.explain(error)
+            guard table.lacksIndex(error), commitsByItself else { throw explained }
+            throw await naming(explained, indexesOf: table.quotedName)
+        }
+    }
+}
+
+/// What the errors of such an upsert are about.
+struct KeyedTable: Sendable {
+    var schema: String?
+    var name: String
+    var key: String
+
+    var quotedName: String { (schema.map { quoted($0) + "." } ?? "") + quoted(name) }
+
+    func lacksIndex(_ error: PostgresError) -> Bool { error.sqlState == "42P10" }
+
+    /// The same error, with what it means for an upsert.
+    func explain(_ error: PostgresError) -> PostgresError {
+        guard let server = error.server else { return error }
+        switch server.sqlState {
+        case "42P10": return error.ofMissingIndex(name, quotedName, key: quoted(key))
+        case "23505" where server.table == nil || server.table == name: return error.ofOtherConstraint(server, name)
+        default: return error
+        }
     }
 }
 

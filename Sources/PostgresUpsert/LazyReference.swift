@@ -4,7 +4,7 @@ public import Synchronization
 /// and takes longer than all of binding a row.
 @usableFromInline
 struct LazyReference<Instance: AnyObject & Sendable>: ~Copyable, Sendable {
-    // 0, or the address of an instance that this value retains and that never changes again.
+    // 0, or the address of an instance that this value retains, or that whoever replaced it keeps as long.
     @usableFromInline let address = Atomic<UInt>(0)
 
     init() {}
@@ -31,5 +31,15 @@ struct LazyReference<Instance: AnyObject & Sendable>: ~Copyable, Sendable {
         retained.release()
         guard let pointer = UnsafeRawPointer(bitPattern: first) else { return instance }
         return Unmanaged<Instance>.fromOpaque(pointer).takeUnretainedValue()
+    }
+
+    /// Keeps another instance.
+    ///
+    /// - Returns: the one that was kept: it must live as long as this value, as somebody may just have loaded its address.
+    func replace(_ instance: Instance) -> Instance? {
+        let new = UInt(bitPattern: Unmanaged.passRetained(instance).toOpaque())
+        let former = address.exchange(new, ordering: .acquiringAndReleasing)
+        guard let pointer = UnsafeRawPointer(bitPattern: former) else { return nil }
+        return Unmanaged<Instance>.fromOpaque(pointer).takeRetainedValue()
     }
 }

@@ -6,6 +6,8 @@ extension PostgresExecutor {
     /// SQL: `INSERT INTO "page_stats" ("path", "hits", "fetched_at") VALUES ($1, $2, now()) ON CONFLICT ("path") DO UPDATE SET
     /// "hits" = EXCLUDED."hits", "fetched_at" = now()`
     ///
+    /// Outside of a transaction it is run again after a deadlock or a serialization failure, as ``Upsert/retry(_:)`` says.
+    ///
     /// - Returns: how many rows were written, by the command tag.
     @inlinable @discardableResult
     public func upsert<Row: PostgresTable>(_ row: Row) async throws(PostgresError) -> Int {
@@ -13,7 +15,7 @@ extension PostgresExecutor {
         do throws(PostgresError) {
             return try await execute(try definition.oneRow.query(row))
         } catch {
-            throw await explained(error, definition)
+            return try await runAgain(Upsert(row), after: error)
         }
     }
 
@@ -31,7 +33,8 @@ extension PostgresExecutor {
     /// Runs an upsert that asks for nothing back. Without rows nothing is sent.
     ///
     /// Many rows are one statement, or several in one transaction and one round trip: see ``Upsert/chunks(rows:bytes:)`` and
-    /// ``Upsert/strategy(_:)``. They are run again after a deadlock, as ``Upsert/retry(_:)`` says.
+    /// ``Upsert/strategy(_:)``. One row or many, outside of a transaction they are run again after a deadlock or a serialization
+    /// failure, as ``Upsert/retry(_:)`` says.
     ///
     /// - Returns: how many rows were written, by the command tag.
     @inlinable @discardableResult
@@ -43,7 +46,7 @@ extension PostgresExecutor {
             case .many, .none: return try await upsertBatch(upsert).affected
             }
         } catch {
-            throw await explained(error, definition)
+            return try await runAgain(upsert, after: error)
         }
     }
 
@@ -62,12 +65,10 @@ extension PostgresExecutor {
             try await prepareUnlessKnown(upsert)
             return try await results(upsert)
         } catch {
-            guard let server = error.server, definition.shape.contradictsEvidence(server) else {
+            // Whoever is in a transaction has to run that again.
+            guard definition.reconsiders(error, wasKnown: wasKnown), commitsByItself else {
                 throw await explained(error, definition)
             }
-            // Nothing took effect. Whoever is in a transaction has to run that again.
-            definition.layout.memory.facts = nil
-            if !wasKnown || !commitsByItself { throw await explained(error, definition) }
         }
         do throws(PostgresError) {
             try await prepareUnlessKnown(upsert)

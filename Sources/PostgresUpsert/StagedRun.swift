@@ -6,7 +6,7 @@ extension PostgresExecutor {
         _ upsert: Upsert<Row, Output>,
         _ read: (StagedAnswer, UpsertStatementRows<Row>, UpsertBatch<Row>) throws(PostgresError) -> Success
     ) async throws(PostgresError) -> Success {
-        let batch = try upsert.stagedBatch()
+        let batch = try await bind(upsert) { () throws(PostgresError) in try upsert.stagedBatch() }
         let statement = batch.batch.statements[0]
         let answer: StagedAnswer
         if let transaction = self as? PostgresTransaction {
@@ -86,7 +86,7 @@ extension UpsertDefinition {
         if let failure = plan.failure { throw failure }
         try checkDuplicates()
         let order = try plan.keys(of: rows).order()
-        if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
+        if order.holdsNull { try plan.checkNullKey() }
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
             let kept = try distinct(rows, order.duplicates, plan)
             var staged = try stagedBatch(kept.rows)

@@ -45,7 +45,7 @@ extension Upsert {
 // Conflict target
 extension Upsert {
     /// Rows conflict by these columns; a unique index over exactly them must exist. Without it: by the declared primary key.
-    /// NULL in one of them never conflicts, unless the index says NULLS NOT DISTINCT.
+    /// NULL in one of them never conflicts, unless the index says NULLS NOT DISTINCT. Of several conflict targets the last one counts.
     ///
     /// SQL: `ON CONFLICT ("email") WHERE deleted_at IS NULL`
     ///
@@ -71,10 +71,16 @@ extension Upsert {
         with { $0.target = .index(expressions, predicate: predicate) }
     }
 
-    /// A NULL in a key column is an error before anything is sent. Without it a row whose key holds NULL never conflicts and is
+    /// A NULL in a key column is an error before the upsert is sent. Without it a row whose key holds NULL never conflicts and is
     /// always inserted, unless the index says NULLS NOT DISTINCT (PostgreSQL 15 and later; see
     /// ``Postgres/PostgresExecutor/uniqueIndexes(of:)``).
-    public func rejectingNullKeys() -> Self { with { $0.rejectsNullKeys = true } }
+    ///
+    /// - Parameter unlessNotDistinct: whether such a row is sent where the index says NULLS NOT DISTINCT. Whether it does is asked of
+    ///   the server when the first NULL comes, in a round trip of its own, and remembered; before the first joins a pipeline:
+    ///   ``Postgres/PostgresExecutor/prepareNullKeys(of:)``.
+    public func rejectingNullKeys(unlessNotDistinct: Bool = false) -> Self {
+        with { $0.nullKeys = unlessNotDistinct ? .rejectedWhereDistinct : .rejected }
+    }
 
     /// Rows conflict by any unique or exclusion constraint; together with `doNothing()` only.
     ///
@@ -84,10 +90,10 @@ extension Upsert {
 
 // Action
 extension Upsert {
-    /// Leaves a stored row alone.
+    /// Leaves a stored row alone. Together with what says how to overwrite one it is an error.
     ///
     /// SQL: `DO NOTHING`
-    public func doNothing() -> Self { with { $0.action = .nothing } }
+    public func doNothing() -> Self { with { $0.restrain(.nothing, "doNothing()") } }
 
     /// Leaves a stored row alone where there is nothing to update: a table that has no columns but its key and those that the
     /// server fills. Otherwise that is an error, as it is mostly a mistake.
@@ -108,7 +114,7 @@ extension Upsert {
     /// fails, the error's outcome is `succeeded`: the batch is in. The outcome of a stored row is `skipped`. Many rows are a
     /// statement each. Above READ COMMITTED such a row is a serialization failure (40001). A burnt sequence value is as for any
     /// ON CONFLICT.
-    public func doSelect() -> Self { with { $0.action = .select } }
+    public func doSelect() -> Self { with { $0.restrain(.select, "doSelect()") } }
 
     /// Tries an UPDATE first, in the same statement, and inserts only what it did not find. An INSERT takes a value of each
     /// sequence before it finds the conflict, so a hot table with an int4 sequence runs out of numbers though it hardly grows; an
@@ -118,11 +124,13 @@ extension Upsert {
     /// INSERT INTO ... SELECT ... WHERE NOT EXISTS (SELECT FROM upsert_updated) ON CONFLICT ... DO UPDATE ...`
     ///
     /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Rows of a batch are locked
-    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each. Of a table that others
-    /// inherit from, the UPDATE reaches their rows too, as ON CONFLICT does not.
+    /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each. Rows of tables that
+    /// inherit from it are left alone, as ON CONFLICT does; but a view shows what it shows. That it is one is learnt when the server
+    /// refuses the statement, which is then made anew; before the first joins a pipeline, or in a transaction:
+    /// ``Postgres/PostgresExecutor/prepareOutcomes(of:)``.
     public func updateFirst() -> Self { with { $0.updatesFirst = true } }
 
-    /// Overwrites these columns only, those given to `set`, and updated-at columns.
+    /// Overwrites these columns only, those given to `set`, and updated-at columns. Of several the last one counts.
     ///
     /// SQL: `DO UPDATE SET "hits" = EXCLUDED."hits"`
     public func update(only columns: PartialKeyPath<Row>...) -> Self {
@@ -132,7 +140,7 @@ extension Upsert {
         }
     }
 
-    /// Overwrites all columns but these. An updated-at column among them is still set on insert.
+    /// Overwrites all columns but these, unless they are given to `set`. An updated-at column among them is still set on insert.
     public func update(except columns: PartialKeyPath<Row>...) -> Self {
         with {
             $0.action = .update
@@ -140,7 +148,7 @@ extension Upsert {
         }
     }
 
-    /// What to overwrite a column with.
+    /// What to overwrite a column with; of several for one column the last one counts.
     ///
     /// ```swift
     /// Upsert(rows).set(\.hits) { $0.existing.hits + $0.excluded.hits }
@@ -172,7 +180,7 @@ extension Upsert {
     }
 
     /// Updated-at columns are set to `now()` in rows that change otherwise, and stay as they are in others. Those are written all
-    /// the same: see ``ifChanged()``, which leaves them alone.
+    /// the same: see ``ifChanged()``, which leaves them alone. Without an updated-at column it is an error.
     ///
     /// SQL: `"fetched_at" = CASE WHEN "t"."hits" IS DISTINCT FROM EXCLUDED."hits" THEN now() ELSE "t"."fetched_at" END`
     public func touchOnlyChanged() -> Self { with { $0.touchesOnlyChanged = true } }

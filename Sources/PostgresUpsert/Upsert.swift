@@ -35,7 +35,7 @@ public import Postgres
 ///   with rules for INSERT or UPDATE is refused (0A000).
 /// - **Row security.** Besides the INSERT policies, DO UPDATE needs UPDATE policies, and SELECT policies to see the row. A row that
 ///   conflicts and may not be updated is an error (42501), not left out.
-/// - **NULL** in a key never conflicts, unless the index says NULLS NOT DISTINCT: ``rejectingNullKeys()``.
+/// - **NULL** in a key never conflicts, unless the index says NULLS NOT DISTINCT: ``rejectingNullKeys(unlessNotDistinct:)``.
 /// - **Locks.** A row that conflicts is locked, also if ``where(_:)`` or ``ifChanged()`` then leaves it alone.
 /// - **Isolation.** At READ COMMITTED DO UPDATE sees the newest version of a row, also one that this statement's snapshot does
 ///   not. Above it, a row that came into being meanwhile is a serialization failure (40001).

@@ -70,7 +70,7 @@ extension UpsertDefinition {
         try checkDuplicates()
         let keys = try plan.keys(of: rows)
         let order = keys.order()
-        if shape.rejectsNullKeys, order.holdsNull { throw plan.nullKeyRejected }
+        if order.holdsNull { try plan.checkNullKey() }
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
             let kept = try distinct(rows, order.duplicates, plan)
             var batch = try self.batch(kept.rows, cut, placed: (kept.placed(among: rows), kept.origins))
@@ -165,12 +165,5 @@ extension UpsertPlan {
             }
         }
         return groups.isEmpty ? [(0, [])] : groups
-    }
-
-    var nullKeyRejected: PostgresError {
-        let names = sortKey.map { "\"\(columns[$0].name)\"" }.joined(separator: ", ")
-        return .upsert(
-            "table \"\(layout.name)\": a row's key (\(names)) holds NULL, and so would never conflict",
-            hint: "leave out rejectingNullKeys(), if its index says NULLS NOT DISTINCT")
     }
 }

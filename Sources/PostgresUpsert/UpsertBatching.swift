@@ -103,14 +103,14 @@ extension Upsert {
         }
     }
 
-    /// How often a batch runs at most, the first time included, if the server gives it up for a deadlock (40P01) or a
+    /// How often an upsert, of one row or many, runs at most, the first time included, if the server gives it up for a deadlock (40P01) or a
     /// serialization failure (40001). By default five times, with a random pause of up to 10 ms before the second and twice that
     /// before each further one, at most a second.
     ///
     /// Batches are sorted by key, and so mostly do not deadlock with each other. Rows that lack columns (``UpsertField``) are sent by
     /// which they lack, each kind sorted by itself: such batches can, and this is what saves them.
     ///
-    /// Nothing of a batch that was given up took effect, so running it again is safe. Inside a transaction it is never run again:
+    /// Nothing of what was given up took effect, so running it again is safe. Inside a transaction it is never run again:
     /// the whole transaction has failed, and ``Postgres/PostgresConnection/transaction(isolation:readOnly:deferrable:retry:_:)``
     /// can run that again.
     public func retry(_ retry: PostgresTransaction.Retry) -> Self { with { $0.retry = retry } }

@@ -12,6 +12,8 @@ final class UpsertDefinition<Row>: Sendable {
     let calls: [UpsertPlan<Row>]
     @usableFromInline let one = LazyReference<UpsertPlan<Row>>()
     private let many = LazyReference<UpsertPlan<Row>>()
+    /// Plans that were taken for `one` and are not any more: somebody may be reading them.
+    private let retired = Lock<[UpsertPlan<Row>]>([])
     private let others = Lock<[UpsertForm: UpsertPlan<Row>]>([:])
 
     init(layout: TableLayout<Row>, shape: UpsertShape, batching: UpsertBatching<Row> = UpsertBatching()) {
@@ -49,7 +51,9 @@ final class UpsertDefinition<Row>: Sendable {
     @inlinable var oneRow: UpsertPlan<Row> { one.load() ?? makeOneRow() }
 
     @usableFromInline @inline(never)
-    func makeOneRow() -> UpsertPlan<Row> { one.storeIfNil(.make(layout, shape, UpsertForm(source: .row))) }
+    func makeOneRow() -> UpsertPlan<Row> {
+        one.storeIfNil(.make(layout, shape, UpsertForm(source: .row, hasSystemColumns: hasSystemColumns)))
+    }
 
     /// The statement for any number of rows, as arrays.
     private var manyRows: UpsertPlan<Row> {
@@ -57,7 +61,9 @@ final class UpsertDefinition<Row>: Sendable {
     }
 
     /// The statement that takes its rows from there.
-    func plan(_ source: UpsertForm.Source) -> UpsertPlan<Row> { plan(UpsertForm(source: source, evidence: evidence)) }
+    func plan(_ source: UpsertForm.Source) -> UpsertPlan<Row> {
+        plan(UpsertForm(source: source, evidence: evidence, hasSystemColumns: hasSystemColumns))
+    }
 
     func plan(_ form: UpsertForm) -> UpsertPlan<Row> {
         if form == UpsertForm(source: .row) { return oneRow }
@@ -75,5 +81,30 @@ final class UpsertDefinition<Row>: Sendable {
     var evidence: OutcomeEvidence {
         guard shape.needsEvidence else { return .lock }
         return layout.memory.facts?.evidence ?? (shape.wantsOldRow ? .oldRow : .lock)
+    }
+
+    /// False of a view where it matters.
+    private var hasSystemColumns: Bool { !(shape.updatesFirst && layout.memory.isView) }
+}
+
+extension UpsertDefinition {
+    /// Whether the server refused what was assumed of the table.
+    func mayReconsider(_ error: PostgresError) -> Bool { error.server.map(shape.contradictsEvidence) ?? false }
+
+    /// Takes back what was assumed of the table, if that is what the server refused. Nothing took effect then.
+    ///
+    /// - Parameter wasKnown: whether outcomes were prepared before this very attempt.
+    /// - Returns: whether other statements are made from now on, and it may be run again.
+    func reconsiders(_ error: PostgresError, wasKnown: Bool = false) -> Bool {
+        guard let server = error.server, mayReconsider(error) else { return false }
+        layout.memory.facts = nil
+        guard shape.lacksSystemColumns(server) else { return wasKnown }
+        layout.memory.noteView()
+        if let guess = one.load(), guess.form.hasSystemColumns,
+            let former = one.replace(plan(UpsertForm(source: .row, hasSystemColumns: false)))
+        {
+            retired.withLock { $0.append(former) }
+        }
+        return true
     }
 }

@@ -13,11 +13,9 @@ extension UpsertDefinition {
             guard case .index = shape.target else {
                 let resolved = try? shape.resolve(layout)
                 let key = (resolved?.conflictKey ?? []).map { layout.quotedColumns[$0] }.joined(separator: ", ")
-                return error.with(
-                    message: "\(table) has no unique index over exactly (\(key)), which the upsert conflicts by",
-                    hint:
-                        "CREATE UNIQUE INDEX ON \(layout.quotedName) (\(key)); a partial index also needs its predicate:"
-                        + " onConflict(..., where:)")
+                return error.ofMissingIndex(
+                    layout.name, layout.quotedName, key: key,
+                    "; a partial index also needs its predicate: onConflict(..., where:)")
             }
             return error.with(
                 message: "\(table) has no unique index over the expressions that the upsert conflicts by",
@@ -49,12 +47,10 @@ extension UpsertDefinition {
                     + " DO NOTHING only",
                 hint: "doNothing(onExclusionConstraint: \"\(name)\")")
         case "23505" where server.table == nil || server.table == layout.name:
-            let constraint = server.constraint.map { quoted($0) } ?? "a constraint"
-            return error.with(
-                message:
-                    "\(table): a row conflicts by \(constraint), which is not the conflict target of the upsert: "
-                    + server.message,
-                hint: "an upsert has one target; doNothing() with onAnyConflict() leaves out rows that conflict by any")
+            return error.ofOtherConstraint(
+                server, layout.name, "; doNothing() with onAnyConflict() leaves out rows that conflict by any")
+        case "23502" where server.column == nil, "23514" where server.column == nil:
+            return undeclaredDomain(error, server) ?? error
         case _ where shape.contradictsEvidence(server):
             return error.with(
                 message: "\(table): the server and the table are not those that its outcomes were prepared for",
@@ -72,6 +68,43 @@ extension UpsertDefinition {
             )
         default: return error
         }
+    }
+}
+
+extension UpsertDefinition {
+    /// doSelect() by a key that is compared by way of a row of the table: all columns that are not declared are NULL in it, and one of
+    /// them has a domain that forbids that. Nil if it was something else.
+    private func undeclaredDomain(_ error: PostgresError, _ server: PostgresError.Server) -> PostgresError? {
+        guard shape.action == .select, let domain = server.dataType, let resolved = try? shape.resolve(layout),
+            let index = resolved.conflictKey?.first(where: { isComparedByRow(layout.columns[$0]) })
+        else { return nil }
+        let key = layout.columns[index]
+        return error.with(
+            message:
+                "table \"\(layout.name)\": doSelect() compares key column \"\(key.name)\" by way of a row of the table, in"
+                + " which a column of domain \(quoted(domain)) has no value: \(server.message)",
+            hint:
+                "declare the column of that domain; or, if the key column's type has no length or precision, that type:"
+                + " Column(\"\(key.name)\", ..., type: \"float4\"), say")
+    }
+}
+
+extension PostgresError {
+    /// 42P10: there is no unique index over the key.
+    func ofMissingIndex(_ table: String, _ quotedTable: String, key: String, _ more: String = "") -> PostgresError {
+        with(
+            message: "table \"\(table)\" has no unique index over exactly (\(key)), which the upsert conflicts by",
+            hint: "CREATE UNIQUE INDEX ON \(quotedTable) (\(key))\(more)")
+    }
+
+    /// 23505: a row conflicts by something else than the key.
+    func ofOtherConstraint(_ server: Server, _ table: String, _ more: String = "") -> PostgresError {
+        let constraint = server.constraint.map { quoted($0) } ?? "a constraint"
+        return with(
+            message:
+                "table \"\(table)\": a row conflicts by \(constraint), which is not the conflict target of the upsert: "
+                + server.message,
+            hint: "an upsert has one target\(more)")
     }
 }
 
@@ -95,9 +128,15 @@ extension UpsertShape {
         }
     }
 
+    /// Whether `updateFirst()` took a view for a table.
+    func lacksSystemColumns(_ server: PostgresError.Server) -> Bool {
+        updatesFirst && server.sqlState == "42703" && names(in: server.message).contains { $0 == "tableoid" }
+    }
+
     /// Whether the server refused what outcomes were to be told by: it is of another version than was known, or the table of
     /// another kind.
     func contradictsEvidence(_ server: PostgresError.Server) -> Bool {
+        if lacksSystemColumns(server) { return true }
         guard needsEvidence else { return false }
         return switch server.sqlState {
         // A partitioned table has no xmax: tts_virtual_getsysattr, ExecInterpExpr's callers.

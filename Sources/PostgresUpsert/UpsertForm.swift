@@ -15,6 +15,9 @@ struct UpsertForm: Hashable, Sendable {
     var source: Source
     /// How outcomes are told; `lock` where none are asked for.
     var evidence = OutcomeEvidence.lock
+    /// Whether the rows that inherit from the table can be told from its own; a view has no system columns. True where it does not
+    /// matter.
+    var hasSystemColumns = true
     /// Texts of the upsert stand in the statement, where they get a type by their place, and are not parameters: for a function, whose
     /// parameters have types of their own.
     var holdsTexts = false

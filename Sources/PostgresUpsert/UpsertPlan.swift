@@ -50,7 +50,7 @@ final class UpsertPlan<Row>: Sendable {
         self.form = form
         text = TextCache.shared.text(statement.sql)
         failure = nil
-        isPlain = layout.fieldColumns.isEmpty && !shape.rejectsNullKeys
+        isPlain = layout.fieldColumns.isEmpty && shape.nullKeys == .sent
         answer = statement.answer
         leftOut = shape.leftOutOutcome(resolved.action)
         columns = resolved.sent.map { layout.columns[$0] }
@@ -120,7 +120,7 @@ final class UpsertPlan<Row>: Sendable {
     func unevenQuery(_ row: UnsafePointer<Row>) throws(PostgresError) -> PostgresQuery {
         let plan = variant(absent: absent(row))
         if let failure = plan.failure { throw failure }
-        if shape.rejectsNullKeys, try plan.keys(of: [row.pointee]).order().holdsNull { throw plan.nullKeyRejected }
+        if shape.nullKeys != .sent, try plan.keys(of: [row.pointee]).order().holdsNull { try plan.checkNullKey() }
         return PostgresQuery(plan.text, parameterCount: plan.parameterCount) { encoder in
             for append in plan.appendParameters { append(row, &encoder) }
             plan.appendConstants(to: &encoder)

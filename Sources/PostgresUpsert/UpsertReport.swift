@@ -48,7 +48,9 @@ extension PostgresExecutor {
                 return UpsertReport(rows: [], affected: 0, failures: [])
             }
             try await prepareUnlessKnown(upsert)
-            let batch = try upsert.batch(UpsertCut(isByRow: isolation == .row))
+            let batch = try await bind(upsert) { () throws(PostgresError) in
+                try upsert.batch(UpsertCut(isByRow: isolation == .row))
+            }
             return try await report(upsert, batch, isolation == .batch ? .atomic : .isolated)
         } catch {
             throw await explained(error, definition)
@@ -161,6 +163,8 @@ private struct CollectedAnswers<Row: PostgresTable, Output> {
 
     func report() -> UpsertReport<Output> {
         let definition = upsert.definition
+        // That the rows are run again is the caller's business.
+        for error in errors.values { _ = definition.reconsiders(error) }
         let failures = errors.sorted { $0.key < $1.key }.map { index, error in
             UpsertFailure(rows: batch.inputs(of: batch.statements[index]), error: definition.explain(error))
         }

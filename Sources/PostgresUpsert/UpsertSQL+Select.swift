@@ -33,14 +33,13 @@ extension UpsertSQL {
     }
 
     /// The table's oid.
-    private var regclass: String { "\(literal(layout.quotedName))::regclass::oid" }
+    var regclass: String { "\(literal(layout.quotedName))::regclass::oid" }
 
     /// The value sent for a key column, to be compared with that column.
     private func keyValue(_ index: Int) -> String {
         let column = layout.columns[index]
         let value = sentValue(index)
-        // Without a type of its own it has the column's.
-        if column.castType.map({ hasOneForm($0) }) ?? (column.type.oid == 0 || hasOneForm(column.type)) { return value }
+        if !isComparedByRow(column) { return value }
         return "(jsonb_populate_record(\(noRow), \(members)))." + layout.quotedColumns[index]
     }
 
@@ -52,7 +51,7 @@ extension UpsertSQL {
 
     /// The row sent, to be made one of the table: `text = citext` compares as text, which is not how the key was compared, and a
     /// float4 or timestamp(0) column does not hold what was sent. All columns of it, as one may be a domain that is NOT NULL. (One
-    /// that is not declared and has a default makes the statement fail.)
+    /// that is not declared makes the statement fail where it finds a row: see `UpsertDefinition.explain`.)
     private var members: String {
         let sent = resolved.sent.map { "\(literal(layout.columns[$0].name)), \(sentValue($0))" }
         let stamped = resolved.stamped.map { "\(literal(layout.columns[$0].name)), now()" }
@@ -68,6 +67,12 @@ extension UpsertSQL {
         if layout.schema != nil { return "NULL::\(layout.quotedName)" }
         return "(SELECT upsert_row FROM \(layout.quotedName) AS upsert_row WHERE false)"
     }
+}
+
+/// Whether a key column is compared with the value that a row of the table would hold.
+func isComparedByRow<Row>(_ column: Column<Row>) -> Bool {
+    // Without a type of its own the value has the column's.
+    !(column.castType.map { hasOneForm($0) } ?? (column.type.oid == 0 || hasOneForm(column.type)))
 }
 
 /// Whether a column of a declared type holds what was sent, whatever its length or precision.

@@ -14,7 +14,7 @@ extension UpsertSQL {
     }
 
     /// `WITH upsert_updated AS (UPDATE "t" SET "b" = EXCLUDED."b" FROM (SELECT "a", "b" FROM "t" WHERE false UNION ALL SELECT $1,
-    /// $2) AS excluded("a", "b") WHERE "t"."a" = EXCLUDED."a" RETURNING 1), upsert_written AS (INSERT INTO "t" ("a", "b") SELECT
+    /// $2) AS excluded("a", "b") WHERE "t"."a" = EXCLUDED."a" AND ... RETURNING 1), upsert_written AS (INSERT INTO "t" ("a", "b") SELECT
     /// $1, $2 WHERE NOT EXISTS (SELECT FROM upsert_updated) ON CONFLICT ... RETURNING 1) SELECT 1 FROM upsert_updated UNION ALL
     /// SELECT 1 FROM upsert_written`: the branch that has no rows gives parameters the columns' types.
     private mutating func updatedFirstRow() throws(PostgresError) -> UpsertStatement {
@@ -60,8 +60,19 @@ extension UpsertSQL {
         let conditions = (resolved.conflictKey ?? []).map {
             "\(layout.existing).\(layout.quotedColumns[$0]) = EXCLUDED.\(layout.quotedColumns[$0])"
         }
-        sql += " FROM (\(rows)) AS excluded(\(names)) WHERE \(conditions.joined(separator: " AND "))"
+        sql += " FROM (\(rows)) AS excluded(\(names)) WHERE \((conditions + ownRows).joined(separator: " AND "))"
         try appendFilter(" AND ", marking: false)
+    }
+
+    /// `("t".tableoid = '"t"'::regclass::oid OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = '"t"'::regclass::oid))`:
+    /// rows of tables that inherit from it do not conflict; those of its partitions do, where ONLY would reach none. A view has no
+    /// tableoid.
+    private var ownRows: [String] {
+        guard form.hasSystemColumns else { return [] }
+        return [
+            "(\(layout.existing).tableoid = \(regclass) OR"
+                + " (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = \(regclass)))"
+        ]
     }
 
     private var sentNames: String {

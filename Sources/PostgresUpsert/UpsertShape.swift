@@ -25,6 +25,8 @@ struct UpsertShape: Sendable {
 
     var target = Target.primaryKey
     var action = Action.update
+    /// The modifiers that leave stored rows alone, in the order in which they were called.
+    var restraints: [String] = []
     var only: [Int]?
     var except: [Int] = []
     var assignments: [(column: Int, fragment: UpsertFragment)] = []
@@ -37,8 +39,8 @@ struct UpsertShape: Sendable {
     var mayDoNothing = false
     /// Whether an UPDATE is tried first.
     var updatesFirst = false
-    /// Whether a NULL in the conflict key is an error.
-    var rejectsNullKeys = false
+    /// What becomes of a row whose conflict key holds NULL.
+    var nullKeys = NullKeys.sent
     var overriding: UpsertOverriding?
     var wantsOutcomes = false
     var returning: [Int] = []
@@ -126,6 +128,7 @@ extension UpsertShape {
             }
         }
 
+        try checkContradictions(layout)
         let conflictKey = resolved.conflictKey ?? []
         let stamps = columns.indices.filter {
             touched.contains($0) || columns[$0].options.contains(.updatedAt) || columns[$0].options.contains(.createdAt)
@@ -144,7 +147,7 @@ extension UpsertShape {
                 "table \"\(layout.name)\": rows cannot conflict by column \"\(columns[index].name)\", which is never sent"
             )
         }
-        if rejectsNullKeys, resolved.conflictKey == nil {
+        if nullKeys != .sent, resolved.conflictKey == nil {
             throw .upsert(
                 "table \"\(layout.name)\": rejectingNullKeys() needs to know the key columns",
                 hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")
@@ -161,6 +164,40 @@ extension UpsertShape {
             if resolved.assignments.isEmpty { resolved.action = .nothing }
         }
         return resolved
+    }
+
+    /// What is said of overwriting would be silently ignored where stored rows are left alone, or the other way round.
+    private func checkContradictions<Row>(_ layout: TableLayout<Row>) throws(PostgresError) {
+        if let restraint = restraints.first {
+            let updates: [(String, Bool)] = [
+                ("update(only:)", only != nil), ("update(except:)", !except.isEmpty),
+                ("set(...)", !assignments.isEmpty),
+                ("where(...)", filter != nil), ("ifChanged()", onlyIfChanged),
+                ("touchOnlyChanged()", touchesOnlyChanged),
+            ]
+            let others = restraints.dropFirst() + updates.filter(\.1).map(\.0)
+            guard others.isEmpty else {
+                throw .upsert(
+                    "table \"\(layout.name)\": \(restraint) leaves stored rows as they are, and contradicts"
+                        + " \(others.joined(separator: ", "))",
+                    hint: "leave out one or the other; what a kept declaration says already cannot be taken back")
+            }
+        } else if touchesOnlyChanged {
+            let isSet = layout.columns.indices.contains { index in
+                (touched.contains(index) || layout.columns[index].options.contains(.updatedAt))
+                    && !except.contains(index) && !assignments.contains { $0.column == index }
+            }
+            guard isSet else {
+                throw .upsert(
+                    "table \"\(layout.name)\": touchOnlyChanged() has no updated-at column that is set to now()",
+                    hint: "declare one as .updatedAt, or name it: .touch(\\.column)")
+            }
+        }
+    }
+
+    mutating func restrain(_ action: Action, _ modifier: String) {
+        self.action = action
+        if !restraints.contains(modifier) { restraints.append(modifier) }
     }
 
     private func checkSelect<Row>(_ layout: TableLayout<Row>, conflictKey: [Int]?) throws(PostgresError) {

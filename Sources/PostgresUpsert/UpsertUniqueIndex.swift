@@ -43,6 +43,16 @@ public struct UpsertUniqueIndex: Sendable, Hashable {
     }
 }
 
+extension UpsertUniqueIndex {
+    /// Whether it is over exactly these columns, in any order. The server quotes a name only where that is needed.
+    func covers(_ names: [String]) -> Bool {
+        guard keys.count == names.count else { return false }
+        return names.allSatisfy { name in
+            keys.contains { key in [name, quoted(name)].contains { $0.utf8.elementsEqual(key.utf8) } }
+        }
+    }
+}
+
 extension UpsertUniqueIndex: CustomStringConvertible {
     /// `"accounts_email_idx" (lower(email)) WHERE NOT closed`
     public var description: String {
@@ -75,9 +85,14 @@ extension PostgresExecutor {
         let explained = definition.explain(error)
         // In a transaction nothing can be asked any more.
         guard definition.shape.lacksIndex(error), commitsByItself else { return explained }
-        guard let indexes = try? await uniqueIndexes(of: Row.self) else { return explained }
+        return await naming(explained, indexesOf: definition.layout.quotedName)
+    }
+
+    /// The error that there is no such index, with those that there are.
+    func naming(_ error: PostgresError, indexesOf quotedTable: String) async -> PostgresError {
+        guard let indexes = try? await query(UpsertUniqueIndex.query(of: quotedTable)).all() else { return error }
         let found =
             indexes.isEmpty ? "it has no unique index" : "it has " + indexes.map(\.description).joined(separator: "; ")
-        return explained.with(message: "\(explained.message); \(found)")
+        return error.with(message: "\(error.message); \(found)")
     }
 }

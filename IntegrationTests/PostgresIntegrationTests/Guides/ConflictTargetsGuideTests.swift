@@ -43,7 +43,7 @@ struct ConflictTargetsGuideTests {
         let differences = try await db.check(Account.self, Account.byNick, Account.byOpenEmail)
         // GUIDE end
         #expect(printed.lines.count == 5)
-        #expect(differences.isEmpty)
+        #expect(differences.map(\.kind) == [.distinctNulls])
 
         let ann = Account(id: 5, email: "d@x", team: nil, nick: "ann")
         for (upsert, target) in [
@@ -74,6 +74,9 @@ struct ConflictTargetsGuideTests {
             // GUIDE end
         }
         #expect(rejected?.outcome == .notSent)
+        let asked = Account.byNick.rejectingNullKeys(unlessNotDistinct: true)
+        let distinct = await failure { try await db.upsert(asked(ann)) }
+        #expect(distinct?.outcome == .notSent)
         let rows = try await db.query("SELECT count(*) FROM accounts", as: Int.self).one()
         #expect(rows == 2)
 

@@ -27,11 +27,25 @@ extension PageStats {
 }
 // GUIDE end
 
+// GUIDE: declaration of one row
+struct AuthToken: PostgresTable {
+    var id = 1
+    var token: String
+    var fetchedAt: PostgresTimestamp?
+
+    static let table = Table<Self>("auth_token", init: Self.init(id:token:fetchedAt:)) {
+        Column("id", \.id, .primaryKey)
+        Column("token", \.token)
+        Column("fetched_at", \.fetchedAt, .updatedAt)
+    }
+}
+// GUIDE end
+
 @Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct FirstUpsertGuideTests {
     @Test func itsCodeRuns() async throws {
         let sql = try Guide("FirstUpsert").sql
-        try #require(sql.count == 7)
+        try #require(sql.count == 9)
         var configuration = try await guideDatabase(
             sql[0],
             "ALTER TABLE page_stats ADD CONSTRAINT counted CHECK (hits >= 0); CREATE TABLE visits (path text NOT NULL)")
@@ -74,6 +88,18 @@ struct FirstUpsertGuideTests {
         // GUIDE end
         expect(sql[6], is: last.sql)
         #expect(try first.affected + second.affected == 2)
+
+        try await run(sql[7], db)
+        // GUIDE: one row
+        try await db.upsert(singleRowOf: "auth_token", set: ("token", "s3cret"))
+        // GUIDE end
+        expect(sql[8], is: last.sql)
+        // GUIDE: declared one row
+        try await db.upsert(AuthToken(token: "n3w"))
+        // GUIDE end
+        expect(sql[8], is: last.sql)
+        let token = try await db.query("SELECT token FROM auth_token", as: String.self).one()
+        #expect(token == "n3w")
 
         // GUIDE: failure
         do {

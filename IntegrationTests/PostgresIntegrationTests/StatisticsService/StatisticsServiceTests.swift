@@ -44,6 +44,7 @@ struct StatisticsServiceTests {
 
         // The row of which there is one.
         try await db.upsert(StravaToken(token: "first"))
+        try await db.upsert(singleRowOf: "strava_token", set: ("token", "other"), touch: nil)
         try await db.upsert(StravaToken(token: "second"))
         let tokens = try await db.query("SELECT id, token FROM strava_token", as: (Int, String).self).all()
         #expect(tokens.count == 1)
@@ -169,6 +170,7 @@ struct StatisticsServiceTests {
             for _ in 0..<2 { group.addTask { try await read() } }
             // Twenty minutes, two jobs of each code, two rounds, nine types.
             let writes = 720
+            let meeting = Meeting(of: 4)
             let old = Mutex(Tally())
             let new = Mutex(Tally())
             do {
@@ -180,9 +182,11 @@ struct StatisticsServiceTests {
                     _ = try await together(4) { number, db in
                         let code = number < 2 ? Code.old : .new
                         let name = "minute \(minute), job \(number)"
+                        // Of each type nobody writes the first row before both jobs of the old code have found none.
+                        let meet: @Sendable (Int) async -> Void = { round in if round == 0 { await meeting.wait() } }
                         let tally =
-                            try await job(StravaStats.self, code, name, rounds: 2, db)
-                            + job(WakaTimeStats.self, code, name, rounds: 2, db)
+                            try await job(StravaStats.self, code, name, rounds: 2, db, meet)
+                            + job(WakaTimeStats.self, code, name, rounds: 2, db, meet)
                         if code == .old { old.withLock { $0 = $0 + tally } } else { new.withLock { $0 = $0 + tally } }
                         return tally
                     }
@@ -194,6 +198,10 @@ struct StatisticsServiceTests {
             #expect(ofNew.duplicateKeys == 0)
             let ofOld = old.withLock { $0 }
             #expect(ofOld.written + ofOld.duplicateKeys == writes)
+            // Of each type one job of the old code at least comes too late each minute, both where the new code came first; in the
+            // second round they find the row.
+            let firstRows = 20 * 9
+            #expect((firstRows...2 * firstRows).contains(ofOld.duplicateKeys))
             print("old code: \(ofOld.duplicateKeys) duplicate keys in \(writes) writes; new code: none")
             return try await group.reduce(0, +)
         }
@@ -203,8 +211,11 @@ struct StatisticsServiceTests {
     // What the service does
 
     /// A run of the cron job, several times over.
+    ///
+    /// - Parameter meet: called before the new code writes, and by the old code between its SELECT and what it writes.
     private func job<Row: StatisticsRow>(
-        _ row: Row.Type, _ code: Code, _ name: String, rounds: Int, _ db: PostgresConnection
+        _ row: Row.Type, _ code: Code, _ name: String, rounds: Int, _ db: PostgresConnection,
+        _ meet: @Sendable (_ round: Int) async -> Void = { _ in }
     ) async throws -> Tally {
         var tally = Tally()
         for round in 0..<rounds {
@@ -212,8 +223,11 @@ struct StatisticsServiceTests {
                 let data = Statistics(writer: name, round: round)
                 do throws(PostgresError) {
                     switch code {
-                    case .old: try await StatisticsService.writeOld(row, type, data, db)
-                    case .new: try await StatisticsService.writeNew(row, type, data, db)
+                    case .old:
+                        try await StatisticsService.writeOld(row, type, data, db, between: { await meet(round) })
+                    case .new:
+                        await meet(round)
+                        try await StatisticsService.writeNew(row, type, data, db)
                     }
                     tally.written += 1
                 } catch .uniqueViolation {

@@ -84,4 +84,94 @@ struct UpsertConcurrencyTests {
         #expect(rows == Array(repeating: 100, count: 5))
         db.close()
     }
+
+    // MARK: U34: one row
+
+    /// A table whose trigger gives up the first upserts of each key, as the server gives up one of a deadlock. What it has counted
+    /// stays, as a sequence's value is not rolled back.
+    private func refusing(_ code: String, times: Int) async throws -> PostgresConnection {
+        let db = try await counters(1)[0]
+        try await db.script(
+            """
+            DROP SEQUENCE IF EXISTS upsert_refusals;
+            CREATE SEQUENCE upsert_refusals;
+            CREATE OR REPLACE FUNCTION upsert_refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN
+                IF nextval('upsert_refusals') <= TG_ARGV[0]::int THEN
+                    RAISE EXCEPTION 'given up' USING ERRCODE = TG_ARGV[1];
+                END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON upsert_counters
+            FOR EACH ROW EXECUTE FUNCTION upsert_refuse(\(unsafeSQL: "'\(times)', '\(code)'"))
+            """)
+        return db
+    }
+
+    /// How many attempts there were since the last time.
+    private func attempts(_ db: PostgresConnection) async throws -> Int {
+        let count = try await db.query(
+            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM upsert_refusals", as: Int.self
+        ).one()
+        try await db.script("ALTER SEQUENCE upsert_refusals RESTART")
+        return count
+    }
+
+    @Test(arguments: ["40P01", "40001"]) func u34OneRowIsRunAgainOutsideOfTransactions(_ code: String) async throws {
+        let db = try await refusing(code, times: 2)
+        let server = try await PostgresEphemeralServer.shared()
+        let client = PostgresClient(try PostgresConfiguration(url: server.connectionURL(over: .unixSocket)))
+        let row = Counter(key: "a", n: 1)
+        #expect(try await db.upsert(row) == 1)
+        #expect(try await attempts(db) == 3)
+        #expect(try await db.upsert(Counter.bump(row)) == 1)
+        #expect(try await attempts(db) == 3)
+        #expect(try await client.upsert(Counter.bump(row)) == 1)
+        #expect(try await attempts(db) == 3)
+        #expect(try await db.upsert(into: "upsert_counters", key: ("key", "a"), set: ("n", 7), touch: nil) == 1)
+        #expect(try await attempts(db) == 3)
+        #expect(try await db.query("SELECT n FROM upsert_counters", as: Int.self).one() == 7)
+
+        let once = await failure { try await db.upsert(Counter.bump(row).retry(.upTo(1))) }
+        #expect(once?.sqlState == code)
+        #expect(try await attempts(db) == 1)
+        let second = await failure { try await db.upsert(Counter.bump(row).retry(.upTo(2))) }
+        #expect(second?.sqlState == code)
+        #expect(try await attempts(db) == 2)
+        let inside = await failure { try await db.transaction { tx in try await tx.upsert(row) } }
+        #expect(inside?.sqlState == code)
+        #expect(try await attempts(db) == 1)
+        let keyed = await failure {
+            try await db.transaction { tx in
+                try await tx.upsert(into: "upsert_counters", key: ("key", "a"), set: ("n", 7), touch: nil)
+            }
+        }
+        #expect(keyed?.sqlState == code)
+        #expect(try await attempts(db) == 1)
+        await client.shutdown()
+        db.close()
+    }
+
+    @Test func u34OneRowOfTheBlockingAPIIsRunAgain() async throws {
+        let db = try await refusing("40001", times: 2)
+        let url = try await PostgresEphemeralServer.shared().connectionURL(over: .unixSocket)
+        try await onThread {
+            let blocking = try PostgresBlockingConnection.connect(PostgresConfiguration(url: url))
+            defer { blocking.close() }
+            let row = Counter(key: "a", n: 1)
+            #expect(try blocking.upsert(row) == 1)
+            #expect(try blocking.query("ALTER SEQUENCE upsert_refusals RESTART").all().isEmpty)
+            #expect(try blocking.upsert(Counter.bump(row)) == 1)
+            #expect(try blocking.query("ALTER SEQUENCE upsert_refusals RESTART").all().isEmpty)
+            #expect(try blocking.upsert(into: "upsert_counters", key: ("key", "a"), set: ("n", 7), touch: nil) == 1)
+            #expect(try blocking.query("SELECT last_value FROM upsert_refusals", as: Int.self).one() == 3)
+            _ = try blocking.query("ALTER SEQUENCE upsert_refusals RESTART").all()
+            do {
+                try blocking.transaction { tx in try tx.upsert(row) }
+                Issue.record("a transaction's statement was run again")
+            } catch let error as PostgresError { #expect(error.sqlState == "40001") }
+        }
+        #expect(try await attempts(db) == 1)
+        db.close()
+    }
 }

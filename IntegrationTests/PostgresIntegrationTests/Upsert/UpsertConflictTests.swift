@@ -196,6 +196,46 @@ struct UpsertConflictTests {
         db.close()
     }
 
+    /// The server is asked when the first NULL comes, however the rows travel, and only then.
+    @Test func u9NullKeysAreRejectedUnlessTheIndexSaysTheyAreEqual() async throws {
+        var db = try await members()
+        let row = Member(email: nil, name: "x")
+        var asking = Member.byEmail.rejectingNullKeys(unlessNotDistinct: true)
+        try await db.upsert(asking(Member(email: "a", name: "y")))
+        let before = db.statistics.roundTrips
+        #expect(try await db.upsert(asking(Member(email: "a", name: "z"))) == 1)
+        #expect(db.statistics.roundTrips == before + 1)
+        var errors: [PostgresError?] = []
+        errors.append(await failure { try await db.upsert(asking(row)) })
+        errors.append(await failure { try await db.upsert(asking.rows([row])) })
+        errors.append(await failure { try await db.upsert(asking(row).outcomes()) })
+        errors.append(await failure { try await db.upsert(asking.rows([row]), isolation: .row) })
+        errors.append(await failure { try await db.transaction { tx in try await tx.upsert(asking(row)) } })
+        for error in errors {
+            #expect(error?.message.contains("does not say NULLS NOT DISTINCT") == true, "\(String(describing: error))")
+            #expect(error?.outcome == .notSent)
+        }
+        #expect(try await names(db) == ["z"])
+        db.close()
+
+        guard try await PostgresEphemeralServer.shared().majorVersion >= 15 else { return }
+        db = try await members("UNIQUE NULLS NOT DISTINCT (email)")
+        // It is known from before that NULLs are distinct.
+        #expect(await failure { try await db.upsert(asking(row)) } != nil)
+        try await db.prepareNullKeys(of: asking)
+        #expect(try await db.upsert(asking(row)) == 1)
+        #expect(try await db.query(asking(Member(email: nil, name: "w")).outcomes().query).one() == .updated)
+        #expect(try await names(db) == ["w"])
+        // By the constraint nothing is known yet.
+        asking = Member.upsert.onConstraint("upsert_members_email_key", \.email)
+            .rejectingNullKeys(unlessNotDistinct: true)
+        #expect(try await db.transaction { tx in try await tx.upsert(asking.rows([row])) } == 1)
+        #expect(try await db.upsert(asking(Member(email: nil, name: "v")).outcomes()).one() == .updated)
+        #expect(try await db.upsert(asking.strategy(.copy).rows([row])) == 1)
+        #expect(try await names(db) == ["x"])
+        db.close()
+    }
+
     @Test func u9NullNeverConflictsUnlessTheIndexSaysSo() async throws {
         var db = try await members()
         let rows = [Member(email: nil, name: "x"), Member(email: nil, name: "y")]

@@ -337,4 +337,54 @@ struct UpsertTableCheckTests {
         #expect(differences.map(\.kind) == [.nullability, .undeclaredColumn, .noUniqueIndex])
         #expect(differences.map { $0.ddl == nil } == [true, true, false])
     }
+
+    @Test func u9NullsThatNeverConflictAreTold() async throws {
+        let db = try await table("ALTER TABLE checked_rows ADD CONSTRAINT one_note UNIQUE (note)")
+        defer { db.close() }
+        let byNote = Checked.upsert.onConflict(\.note)
+        let named = Checked.upsert.onConstraint("one_note", \.note)
+        let differences = try await db.check(Checked.self, byNote, named, byNote.rejectingNullKeys())
+        #expect(differences.map(\.kind) == [.distinctNulls])
+        #expect(differences.first?.column == "note")
+        #expect(differences.first?.message.contains("NULL never conflicts by \"one_note\" (note)") == true)
+        let rejecting = try await db.check(Checked.self, byNote.rejectingNullKeys(), Checked.upsert.onConflict(\.email))
+        #expect(rejecting.isEmpty)
+        let ddl = try #require(differences.first?.ddl)
+        try await db.execute("\(unsafeSQL: ddl)")
+        let left = try await db.check(Checked.self, byNote, named)
+        // Before 15 NULL is forbidden instead.
+        let isKnown = try await PostgresEphemeralServer.shared().majorVersion >= 15
+        #expect(left.map(\.kind) == (isKnown ? [] : [.nullability]))
+
+        guard isKnown else { return }
+        try await db.execute("ALTER TABLE checked_rows DROP CONSTRAINT one_note")
+        try await db.execute("CREATE UNIQUE INDEX ON checked_rows (note)")
+        let index = try #require(try await db.check(Checked.self, byNote).first?.ddl)
+        try await db.execute("\(unsafeSQL: index)")
+        // Rows conflict by either.
+        #expect(try await db.check(Checked.self, byNote).isEmpty)
+        for email in ["a@x", "b@x"] {
+            var row = Checked.row
+            row.email = email
+            try await db.upsert(byNote(row))
+        }
+        #expect(try await db.query("SELECT count(*) FROM checked_rows", as: Int.self).one() == 1)
+    }
+
+    @Test func u2TheColumnsNamedWithAConstraintAreCompared() async throws {
+        let db = try await table("ALTER TABLE checked_rows ADD CONSTRAINT pair UNIQUE (email, score)")
+        defer { db.close() }
+        let right = try await db.check(
+            Checked.self, Checked.upsert.onConstraint("pair"), Checked.upsert.onConstraint("pair", \.score, \.email))
+        #expect(right.isEmpty)
+        let wrong = try await db.check(
+            Checked.self, Checked.upsert.onConstraint("pair", \.email),
+            Checked.upsert.onConstraint("pair", \.email, \.note))
+        #expect(wrong.map(\.kind) == [.noUniqueIndex, .noUniqueIndex])
+        #expect(
+            wrong.first?.message == """
+                table "checked_rows" has the constraint "pair" over (email, score), and the upsert says that it is over \
+                ("email"): name its columns, onConstraint("pair", ...)
+                """)
+    }
 }

@@ -379,7 +379,8 @@ struct UpsertTests {
         #expect(try second.one() == UpsertedRow(outcome: .updated, returned: 8))
         #expect(try sum.one() == 8)
         let batch = Page.bump.rows([Page(path: "/b", hits: 1), Page(path: "/a", hits: 2)])
-        let (counted, returned) = try await db.pipeline(batch.query, batch.doNothing().returning(\.path).query)
+        let left = Page.upsert.doNothing().rows([Page(path: "/b", hits: 1), Page(path: "/a", hits: 2)])
+        let (counted, returned) = try await db.pipeline(batch.query, left.returning(\.path).query)
         #expect(try counted.affected == 2)
         // In sending order, an answer for each row sent.
         #expect(try returned.all() == [nil, nil])

@@ -1,8 +1,9 @@
 import Postgres
 import PostgresTesting
-import PostgresUpsert
 import TestTurns
 import Testing
+
+@testable import PostgresUpsert
 
 private struct Watched: PostgresTable {
     var key: String
@@ -44,6 +45,50 @@ struct UpsertWatchingTests {
         #expect(window.others.operations == 1)
         let alerts = UpsertAlertThresholds().alerts(window)
         #expect(alerts.contains { $0.kind == .errorRate })
+    }
+
+    /// However many statements an upsert is, and whatever else it travels with.
+    @Test func upsertsAreCountedHoweverTheyTravel() async throws {
+        let metrics = UpsertMetrics()
+        let db = try await table { $0.observer = metrics }
+        defer { db.close() }
+        let rows = (0..<10).map { Watched(key: "k\($0)", n: 1) }
+        func window(_ run: () async throws -> Void) async throws -> UpsertMetrics.Window {
+            _ = metrics.nextWindow()
+            try await run()
+            return metrics.nextWindow()
+        }
+        let pipeline = try await window {
+            var pipeline = PostgresPipeline()
+            pipeline.add(Upsert(rows[0]).query)
+            pipeline.add("SELECT 1")
+            try await db.run(pipeline).check()
+        }
+        #expect(pipeline.upserts.operations == 1)
+        #expect(pipeline.upserts.affected == 1)
+        #expect(pipeline.others.operations == 1)
+        let chunks = try await window { try await db.upsert(Upsert(rows).chunks(rows: 5)) }
+        #expect(chunks.upserts.operations == 2)
+        #expect(chunks.upserts.affected == 10)
+        #expect(chunks.upserts.duration.count == 2)
+        let isolated = try await window {
+            let report = try await db.upsert(Upsert(rows + [Watched(key: "z", n: 0)]), isolation: .row)
+            #expect(report.failures.count == 1)
+        }
+        #expect(isolated.upserts.operations == 11)
+        #expect(isolated.upserts.affected == 10)
+        #expect(isolated.upserts.errors == [.checkViolation: 1])
+        let savepoints = try await window {
+            _ = try await db.transaction { tx in try await tx.upsert(Upsert(rows), isolation: .row) }
+        }
+        #expect(savepoints.upserts.operations == 10)
+        let staged = try await window { try await db.upsert(Upsert(rows).strategy(.copy)) }
+        #expect(staged.upserts.operations == 1)
+        #expect(staged.upserts.affected == 10)
+        let committed = try await window {
+            try await db.transaction { tx in _ = try await tx.commit(with: Upsert(rows[1]).query.query) }
+        }
+        #expect(committed.upserts.operations == 1)
     }
 
     @Test func keysAreCounted() async throws {
@@ -112,11 +157,53 @@ struct UpsertWatchingTests {
             try await other.execute("CREATE EXTENSION pg_stat_statements")
             try await other.execute("CREATE TABLE watched_rows (key text PRIMARY KEY, part int8, n int8 NOT NULL)")
             for n in 1...5 { try await other.upsert(Watched(key: "a", n: n)) }
+            // The names of others that hold its name.
+            for name in ["watched_rows_2", "old_watched_rows", "Watched_Rows", "a watched_rows", "watched_rows\"x"] {
+                try await other.execute("CREATE TABLE \(identifier: name) (n int8)")
+                try await other.execute("INSERT INTO \(identifier: name) VALUES (1)")
+            }
+            try await other.execute("DELETE FROM Public . WATCHED_ROWS WHERE key = 'none'")
             let statistics = try await other.statementStatistics(of: Watched.self)
+            #expect(statistics?.count == 2)
+            #expect(statistics?.contains { $0.sql.hasPrefix("DELETE FROM Public . WATCHED_ROWS") } == true)
             let upsert = statistics?.first { $0.sql.contains("ON CONFLICT") }
             #expect(upsert?.calls == 5)
             #expect(upsert?.rows == 5)
             #expect(statistics?.contains { $0.sql.hasPrefix("CREATE TABLE") } == false)
         }
+    }
+
+    /// What the server's regular expressions make of a name.
+    @Test(arguments: [
+        ("watched_rows", nil, "UPDATE watched_rows SET n = 1", true),
+        ("watched_rows", nil, "update Watched_Rows set n = 1", true),
+        ("watched_rows", nil, #"INSERT INTO "watched_rows" ("n") VALUES ($1)"#, true),
+        ("watched_rows", nil, #"INSERT INTO "Watched_rows" ("n") VALUES ($1)"#, false),
+        ("watched_rows", nil, "SELECT 1 FROM old_watched_rows", false),
+        ("watched_rows", nil, "SELECT 1 FROM watched_rows_old", false),
+        ("watched_rows", nil, "SELECT 1 FROM watched_rows$", false),
+        ("watched_rows", nil, "SELECT 1 FROM éwatched_rows", false),
+        ("watched_rows", nil, #"SELECT 1 FROM "watched_rows""x""#, false),
+        ("watched_rows", nil, #"SELECT 1 FROM "x""watched_rows""#, false),
+        ("watched_rows", nil, "SELECT watched_rows.n FROM any.watched_rows", true),
+        ("watched_rows", "a b", #"SELECT 1 FROM "a b".watched_rows"#, true),
+        ("watched_rows", "a b", #"SELECT 1 FROM "a b" . "watched_rows""#, true),
+        ("watched_rows", "a b", #"SELECT 1 FROM "b".watched_rows"#, false),
+        ("watched_rows", "a b", "SELECT 1 FROM b.watched_rows", false),
+        ("watched_rows", "app", "SELECT 1 FROM App.Watched_Rows", true),
+        ("watched_rows", "app", "SELECT 1 FROM my_app.watched_rows", false),
+        ("watched_rows", "app", "SELECT 1 FROM watched_rows", true),
+        ("Über.uns", nil, #"SELECT 1 FROM "Über.uns""#, true),
+        ("Über.uns", nil, #"SELECT 1 FROM "Überxuns""#, false),
+        ("a\"b", nil, #"SELECT 1 FROM "a""b""#, true), ("2nd", nil, "SELECT 1 FROM 2nd", false),
+    ])
+    func aNameIsFoundAsAName(_ name: String, _ schema: String?, _ sql: String, _ isFound: Bool) async throws {
+        let db = try await connect()
+        defer { db.close() }
+        let mention = TableMention(name: name, schema: schema)
+        let found = try await db.query(
+            "SELECT coalesce(\(sql) ~ \(mention.quotedName) OR \(sql) ~* \(mention.plainName), false)", as: Bool.self
+        ).one()
+        #expect(found == isFound, "\(mention)")
     }
 }

@@ -20,6 +20,8 @@ final class Observation: Sendable {
         var rows = 0
         var affected = 0
         var error: PostgresError?
+        /// Of a pipeline, one by one.
+        var statements: [PostgresOperation.Result.Statement] = []
     }
 
     /// An operation under way.
@@ -32,10 +34,11 @@ final class Observation: Sendable {
 
     func begin(
         _ kind: PostgresOperation.Kind, sql: String? = nil, statements: Int = 1, query: PostgresQuery? = nil,
-        roundTrips: Int = 0
+        pipeline: [PostgresPipeline.Item] = [], roundTrips: Int = 0
     ) -> Running {
         let operation = PostgresOperation(
-            kind: kind, sql: sql ?? query?.sql, statements: statements, server: server, database: database, user: user,
+            kind: kind, sql: sql ?? query?.sql, statements: kind == .pipeline ? pipeline.count : statements,
+            pipeline: pipeline, server: server, database: database, user: user,
             // Preparing sends none.
             parameters: observer.wantsParameters && kind != .prepare ? query?.parameterBytes ?? [] : [])
         let context = observer.began(operation)
@@ -48,7 +51,8 @@ final class Observation: Sendable {
             running.operation,
             PostgresOperation.Result(
                 duration: .nanoseconds(Int64(clamping: nanoseconds)), rows: counts.rows, affected: counts.affected,
-                error: counts.error, roundTrips: roundTrips &- running.roundTrips),
+                error: counts.error, roundTrips: roundTrips &- running.roundTrips,
+                statements: running.operation.kind == .pipeline ? counts.statements : []),
             running.context)
     }
 }

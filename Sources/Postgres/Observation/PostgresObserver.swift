@@ -79,6 +79,9 @@ public struct PostgresOperation: Sendable {
     public let sql: String?
     /// How many statements it is.
     public let statements: Int
+    var pipeline: [PostgresPipeline.Item] = []
+    /// The texts of a pipeline's statements, in order; empty for other operations. Made anew each time.
+    public var texts: [String] { pipeline.map { $0.query.sql } }
     /// The server's address, as errors name it.
     public let server: String
     /// The database.
@@ -102,6 +105,19 @@ public struct PostgresOperation: Sendable {
         /// Round trips that ended on the connection meanwhile, others' included. The one that ends with a stream or a COPY may be
         /// counted a moment later, and then not here.
         public let roundTrips: Int
+        /// How a pipeline's statements ended, in the order of ``PostgresOperation/texts``. Empty for other operations, and of a pipeline
+        /// that failed as a whole, as when nothing of it was sent.
+        public internal(set) var statements: [Statement] = []
+
+        /// How one statement of a pipeline ended.
+        public struct Statement: Sendable {
+            /// Rows that came back.
+            public let rows: Int
+            /// Rows inserted, updated, deleted or selected, by the command tag.
+            public let affected: Int
+            /// Its error; where another one's error took it along, one that says so.
+            public let error: PostgresError?
+        }
     }
 }
 

@@ -12,7 +12,7 @@ extension PostgresBlockingExecutor {
         do throws(PostgresError) {
             return try execute(try definition.oneRow.query(row))
         } catch {
-            throw explained(error, definition)
+            return try runAgain(Upsert(row), after: error)
         }
     }
 
@@ -34,8 +34,15 @@ extension PostgresBlockingExecutor {
         do throws(PostgresError) {
             return try execute(try definition.oneRow.query(row))
         } catch {
-            throw explained(error, definition)
+            return try runAgain(upsert, after: error)
         }
+    }
+
+    @usableFromInline @inline(never)
+    func runAgain<Row>(_ upsert: Upsert<Row, Never>, after failure: PostgresError) throws(PostgresError) -> Int {
+        let isFinal = !failure.mayRunAgain && !upsert.definition.mayReconsider(failure) && !failure.isOfUnknownNullKey
+        if isFinal { throw explained(failure, upsert.definition) }
+        return try wait { (db) async throws(PostgresError) -> Int in try await db.runAgain(upsert, after: failure) }
     }
 
     @usableFromInline
@@ -70,6 +77,7 @@ extension PostgresBlockingExecutor {
             let (outputs, affected) = try upsert.read(answers, of: statement)
             return UpsertResult(rows: outputs, affected: affected)
         } catch { failure = error }
+        if failure.isOfUnknownNullKey { return nil }
         if failure.mayRunAgain {
             return try wait { (db) async throws(PostgresError) -> UpsertResult<Output> in
                 do throws(PostgresError) {
@@ -79,12 +87,10 @@ extension PostgresBlockingExecutor {
                 }
             }
         }
-        guard let server = failure.server, definition.shape.contradictsEvidence(server) else {
+        // Whoever is in a transaction has to run that again.
+        guard definition.reconsiders(failure, wasKnown: true), self is PostgresBlockingConnection else {
             throw explained(failure, definition)
         }
-        // Nothing took effect. Whoever is in a transaction has to run that again.
-        definition.layout.memory.facts = nil
-        if !(self is PostgresBlockingConnection) { throw explained(failure, definition) }
         return nil
     }
 
@@ -106,12 +112,25 @@ extension PostgresBlockingExecutor {
         into table: String, schema: String? = nil, key: (String, Key), set values: repeat (String, each Value),
         touch: String? = "fetched_at"
     ) throws(PostgresError) -> Int {
-        try execute(try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch))
+        let query = try keyedUpsert(into: table, schema: schema, key: key, set: repeat each values, touch: touch)
+        do throws(PostgresError) { return try execute(query) } catch {
+            let failure = error
+            let keyed = KeyedTable(schema: schema, name: table, key: key.0)
+            guard failure.mayRunAgain || keyed.lacksIndex(failure) else { throw keyed.explain(failure) }
+            return try wait { (db) async throws(PostgresError) -> Int in
+                try await db.runAgain(query, keyed, after: failure)
+            }
+        }
     }
 
     /// Learns how outcomes of a table are told on this server: as the form of ``Postgres/PostgresExecutor``.
     public func prepareOutcomes<Row: PostgresTable>(of table: Row.Type) throws(PostgresError) {
         try wait { (db) async throws(PostgresError) in try await db.prepareOutcomes(of: table) }
+    }
+
+    /// Learns whether NULL conflicts by the index of an upsert: as the form of ``Postgres/PostgresExecutor``.
+    public func prepareNullKeys<Row, Output>(of upsert: Upsert<Row, Output>) throws(PostgresError) {
+        try wait { (db) async throws(PostgresError) in try await db.prepareNullKeys(of: upsert) }
     }
 
     @usableFromInline

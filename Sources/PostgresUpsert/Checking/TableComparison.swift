@@ -6,6 +6,8 @@ struct TableComparison<Row> {
     /// Nil when there is no such table.
     let live: [LiveColumn]?
     let indexes: [UpsertUniqueIndex]
+    /// Whether the server has NULLS NOT DISTINCT: since PostgreSQL 15.
+    var knowsNullsNotDistinct = true
 
     private var table: String { "table \"\(layout.name)\"" }
     private var alterTable: String { "ALTER TABLE \(layout.quotedName)" }
@@ -38,9 +40,8 @@ struct TableComparison<Row> {
                         ? "\(alterTable) ALTER COLUMN \(quoted(column.name)) DROP NOT NULL" : nil))
         }
         for target in targets {
-            if let difference = conflictTarget(target), !differences.contains(difference) {
-                differences.append(difference)
-            }
+            let found = conflictTarget(target) ?? distinctNulls(target, live)
+            if let found, !differences.contains(found) { differences.append(found) }
         }
         return differences
     }
@@ -178,14 +179,14 @@ struct TableComparison<Row> {
         case .constraint(let name, _), .exclusion(let name):
             guard let index = indexes.first(where: { $0.constraint.map { $0.utf8.elementsEqual(name.utf8) } ?? false })
             else { return noIndex("has no unique constraint \(quoted(name))", ddl: nil) }
-            return unfit(index, shape)
+            return unfit(index, shape) ?? otherColumns(index, shape)
         case .primaryKey, .columns:
             var predicate: UpsertFragment?
             if case .columns(_, let given) = shape.target { predicate = given }
             let key = shape.conflictKey(layout) ?? []
             guard !key.isEmpty else { return nil }
             let names = key.map { layout.columns[$0].name }
-            let candidates = indexes.filter { covers($0, names) }
+            let candidates = indexes.filter { $0.covers(names) }
             // The server compares predicates; that there is one is all that is known here.
             if candidates.contains(where: { unfit($0, shape) == nil && ($0.predicate == nil || predicate != nil) }) {
                 return nil
@@ -206,16 +207,55 @@ struct TableComparison<Row> {
         }
     }
 
-    private func noIndex(_ message: String, ddl: String?) -> UpsertTableDifference {
-        UpsertTableDifference(kind: .noUniqueIndex, column: nil, message: "\(table) \(message)", ddl: ddl)
+    /// Whether rows would be sorted, and duplicates be looked for, by other columns than those of the constraint.
+    private func otherColumns(_ index: UpsertUniqueIndex, _ shape: UpsertShape) -> UpsertTableDifference? {
+        guard case .constraint(let name, let columns) = shape.target, !columns.isEmpty else { return nil }
+        let names = columns.map { layout.columns[$0].name }
+        if index.covers(names) { return nil }
+        let given = names.map { quoted($0) }.joined(separator: ", ")
+        return noIndex(
+            "has the constraint \(quoted(name)) over (\(index.keys.joined(separator: ", "))), and the upsert says that it"
+                + " is over (\(given)): name its columns, onConstraint(\"\(name)\", ...)", ddl: nil)
     }
 
-    /// Whether an index is over exactly these columns, in any order. The server quotes a name only where that is needed.
-    private func covers(_ index: UpsertUniqueIndex, _ names: [String]) -> Bool {
-        guard index.keys.count == names.count else { return false }
-        return names.allSatisfy { name in
-            index.keys.contains { key in [name, quoted(name)].contains { $0.utf8.elementsEqual(key.utf8) } }
+    /// Whether rows of the declared type may have a key that never conflicts. Which rows a partial index is about, its predicate says.
+    private func distinctNulls(_ shape: UpsertShape, _ live: [LiveColumn]) -> UpsertTableDifference? {
+        guard shape.nullKeys != .rejected, let target = shape.nullKeyTarget(layout),
+            target.predicate.isEmpty
+        else { return nil }
+        let names = target.columns.map { layout.columns[$0].name }
+        let nullable = target.columns.first { index in
+            let column = layout.columns[index]
+            return isNullable(column) && live.contains { !$0.isNotNull && $0.name.utf8.elementsEqual(column.name.utf8) }
         }
+        let arbiters = indexes.filter { index in
+            guard index.covers(names), !index.isExclusion, unfit(index, shape) == nil else { return false }
+            if let constraint = target.constraint { return index.constraint == constraint }
+            return index.predicate == nil
+        }
+        guard let nullable, let index = arbiters.first, !arbiters.contains(where: \.nullsNotDistinct) else {
+            return nil
+        }
+        let name = layout.columns[nullable].name
+        return difference(
+            .distinctNulls, name,
+            "may be NULL, and NULL never conflicts by \(index): such a row is always inserted",
+            ddl: knowsNullsNotDistinct
+                ? notDistinct(index) : "\(alterTable) ALTER COLUMN \(quoted(name)) SET NOT NULL")
+    }
+
+    private func notDistinct(_ index: UpsertUniqueIndex) -> String {
+        let keys = "(\(index.keys.joined(separator: ", ")))"
+        if let constraint = index.constraint.map({ quoted($0) }) {
+            return
+                "\(alterTable) DROP CONSTRAINT \(constraint), ADD CONSTRAINT \(constraint) UNIQUE NULLS NOT DISTINCT \(keys)"
+        }
+        let predicate = index.predicate.map { " WHERE \($0)" } ?? ""
+        return "CREATE UNIQUE INDEX ON \(layout.quotedName) \(keys) NULLS NOT DISTINCT\(predicate)"
+    }
+
+    private func noIndex(_ message: String, ddl: String?) -> UpsertTableDifference {
+        UpsertTableDifference(kind: .noUniqueIndex, column: nil, message: "\(table) \(message)", ddl: ddl)
     }
 
     /// Why an index cannot be the conflict target.

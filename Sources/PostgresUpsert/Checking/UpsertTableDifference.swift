@@ -18,6 +18,8 @@ public struct UpsertTableDifference: Sendable, Hashable {
         case undeclaredColumn
         /// Nothing that rows could conflict by.
         case noUniqueIndex
+        /// A key that may hold NULL, by an index in which NULL never conflicts. Not looked for where the upsert rejects NULL keys.
+        case distinctNulls
     }
 
     public let kind: Kind
@@ -60,12 +62,13 @@ extension PostgresExecutor {
         }
         let hasKey = layout.columns.contains { $0.options.contains(.primaryKey) }
         if hasKey { targets.insert(UpsertShape(), at: 0) }
-        let exists = try await query(
-            "SELECT to_regclass(\(layout.quotedName)) IS NOT NULL", as: Bool.self
+        let (exists, version) = try await query(
+            "SELECT to_regclass(\(layout.quotedName)) IS NOT NULL, current_setting('server_version_num')::int4",
+            as: (Bool, Int).self
         ).one()
         let comparison = TableComparison(
             layout: layout, live: exists ? try await query(LiveColumn.query(of: layout)).all() : nil,
-            indexes: exists ? try await uniqueIndexes(of: table) : [])
+            indexes: exists ? try await uniqueIndexes(of: table) : [], knowsNullsNotDistinct: version >= 150_000)
         return comparison.differences(targets)
     }
 }

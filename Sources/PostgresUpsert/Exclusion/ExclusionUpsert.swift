@@ -44,7 +44,7 @@ extension Upsert {
         ExclusionUpsert(
             upsert: with(output) {
                 $0.target = .exclusion(name)
-                $0.action = .nothing
+                $0.restrain(.nothing, "doNothing()")
             })
     }
 }

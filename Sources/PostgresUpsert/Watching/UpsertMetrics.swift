@@ -9,7 +9,8 @@ public import Postgres
 /// let alerts = thresholds.alerts(metrics.nextWindow(), pool: client.statistics)      // every minute
 /// ```
 /// A statement counts as an upsert if its text is an INSERT with ON CONFLICT, whoever wrote it, or a call of an `UpsertFunction`.
-/// Pipelines, also a batch of several statements, and COPY have no text of one statement, and count as others.
+/// Those of a pipeline, which a batch of several statements is too, count one by one, each with the time of the pipeline: that is how
+/// long its caller waited. Of rows that go by COPY the INSERT behind it counts.
 public final class UpsertMetrics: PostgresObserver {
     /// Operations of one kind.
     public struct Series: Sendable, Hashable {
@@ -30,13 +31,13 @@ public final class UpsertMetrics: PostgresObserver {
         public var duplicateKeys: Int { errors[.uniqueViolation] ?? 0 }
 
         mutating func record(_ result: PostgresOperation.Result) {
+            record(result.affected, result.error, result.duration)
+        }
+
+        mutating func record(_ affected: Int, _ error: PostgresError?, _ time: Duration) {
             operations &+= 1
-            affected &+= result.affected
-            if let error = result.error {
-                errors[error.code, default: 0] &+= 1
-            } else {
-                duration.record(result.duration)
-            }
+            self.affected &+= affected
+            if let error { errors[error.code, default: 0] &+= 1 } else { duration.record(time) }
         }
 
         mutating func add(_ other: Series) {
@@ -51,7 +52,7 @@ public final class UpsertMetrics: PostgresObserver {
     public struct Window: Sendable, Hashable {
         /// INSERT with ON CONFLICT.
         public internal(set) var upserts = Series()
-        /// All other statements, pipelines, scripts, streams and COPY.
+        /// All other statements, also those of pipelines, scripts, streams and COPY.
         public internal(set) var others = Series()
         /// Waiting for a connection of a pool.
         public internal(set) var acquires = Series()
@@ -125,10 +126,12 @@ public final class UpsertMetrics: PostgresObserver {
     public func began(_ operation: PostgresOperation) -> (any Sendable)? { next?.began(operation) }
 
     public func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?) {
+        let texts = operation.texts
         state.withLock { state in
             switch operation.kind {
             case .connect: state.window.connects.record(result)
             case .acquire: state.window.acquires.record(result)
+            case .pipeline where !texts.isEmpty: Self.record(texts, result, &state)
             default:
                 if let sql = operation.sql, Self.isUpsert(sql, &state) {
                     state.window.upserts.record(result)
@@ -148,6 +151,20 @@ public final class UpsertMetrics: PostgresObserver {
             }
         }
         next?.happened(event)
+    }
+
+    /// The statements of a pipeline. One that failed as a whole has no results of them, and its error is that of each.
+    private static func record(_ texts: [String], _ result: PostgresOperation.Result, _ state: inout State) {
+        for (number, sql) in texts.enumerated() {
+            let hasResult = result.statements.count == texts.count
+            let affected = hasResult ? result.statements[number].affected : 0
+            let error = hasResult ? result.statements[number].error : result.error
+            if isUpsert(sql, &state) {
+                state.window.upserts.record(affected, error, result.duration)
+            } else {
+                state.window.others.record(affected, error, result.duration)
+            }
+        }
     }
 
     private static func isUpsert(_ sql: String, _ state: inout State) -> Bool {

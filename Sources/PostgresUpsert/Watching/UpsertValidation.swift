@@ -47,7 +47,8 @@ public struct UpsertLockWait: Sendable, Hashable {
 extension PostgresExecutor {
     /// The statements on a table, those that took longest together first.
     ///
-    /// SQL: a query on `pg_stat_statements`, for texts that hold the table's name.
+    /// SQL: a query on `pg_stat_statements`, for texts in which the table's name stands as a name, with or without quotes, and not
+    /// behind another schema than the declared one.
     ///
     /// - Parameter limit: no more than so many.
     /// - Returns: nil if the extension is not installed in this database.
@@ -62,12 +63,13 @@ extension PostgresExecutor {
             """, as: String.self
         ).first()
         guard let schema else { return nil }
+        let mention = TableMention(name: table.table.name, schema: table.table.layout.schema)
         let statements = try await query(
             """
             SELECT query, calls, rows, total_exec_time, mean_exec_time, max_exec_time \
             FROM \(identifier: schema).pg_stat_statements \
             WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
-            AND position(\(table.table.name) in query) > 0 AND query !~* '^\\s*(create|alter|drop|comment)\\M' \
+            AND (query ~ \(mention.quotedName) OR query ~* \(mention.plainName)) AND query !~* '^\\s*(create|alter|drop|comment)\\M' \
             ORDER BY total_exec_time DESC LIMIT \(limit)
             """, as: (String, Int, Int, Double, Double, Double).self
         ).all()
@@ -113,17 +115,19 @@ extension PostgresExecutor {
 
     /// Who waits for a lock on a table, or for a transaction that holds one.
     ///
-    /// SQL: a query on `pg_stat_activity` and `pg_locks`, for statements that hold the table's name. The texts of others' sessions are
+    /// SQL: a query on `pg_stat_activity` and `pg_locks`, for statements in which the table's name stands as a name. The texts of others' sessions are
     /// seen by roles with `pg_read_all_stats` only.
     public func lockWaits<Row: PostgresTable>(
         on table: Row.Type
     ) async throws(PostgresError) -> [UpsertLockWait] {
+        let mention = TableMention(name: table.table.name, schema: table.table.layout.schema)
         let waits = try await query(
             """
             SELECT DISTINCT ON (a.pid) a.pid, pg_catalog.pg_blocking_pids(a.pid), l.locktype, \
             extract(epoch FROM clock_timestamp() - a.query_start)::float8, a.query \
             FROM pg_catalog.pg_stat_activity AS a JOIN pg_catalog.pg_locks AS l ON l.pid = a.pid AND NOT l.granted \
-            WHERE a.datname = current_database() AND position(\(table.table.name) in a.query) > 0 ORDER BY a.pid
+            WHERE a.datname = current_database() \
+            AND (a.query ~ \(mention.quotedName) OR a.query ~* \(mention.plainName)) ORDER BY a.pid
             """, as: (Int32, [Int32], String, Double?, String).self
         ).all()
         return waits.map { pid, blockedBy, lockType, seconds, sql in

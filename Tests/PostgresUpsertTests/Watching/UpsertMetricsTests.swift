@@ -54,6 +54,38 @@ import Testing
         #expect(total.closes == [.lost: 1])
     }
 
+    @Test func statementsOfPipelinesAreCountedOneByOne() {
+        let metrics = UpsertMetrics()
+        let row = PageStats(path: "a", hits: 1)
+        var pipeline = PostgresPipeline()
+        pipeline.add(PageStats.bump(row).query)
+        pipeline.add("SELECT 1")
+        pipeline.add(PageStats.upsert(row).query)
+        let flight = PostgresOperation(
+            kind: .pipeline, sql: nil, statements: 3, pipeline: pipeline.items, server: "s", database: "d", user: "u",
+            parameters: [])
+        var ended = result(affected: 3)
+        let duplicate = PostgresError(code: .uniqueViolation, message: "no", outcome: .rejected)
+        ended.statements = [
+            PostgresOperation.Result.Statement(rows: 0, affected: 2, error: nil),
+            PostgresOperation.Result.Statement(rows: 1, affected: 1, error: nil),
+            PostgresOperation.Result.Statement(rows: 0, affected: 0, error: duplicate),
+        ]
+        metrics.ended(flight, ended, nil)
+        let first = metrics.nextWindow()
+        #expect(first.upserts.operations == 2)
+        #expect(first.upserts.affected == 2)
+        #expect(first.upserts.duplicateKeys == 1)
+        #expect(first.upserts.duration.count == 1)
+        #expect(first.others.operations == 1)
+
+        // Nothing of it was sent.
+        metrics.ended(flight, result(.zero, .cannotConnect, affected: 0), nil)
+        let second = metrics.nextWindow()
+        #expect(second.upserts.errors == [.cannotConnect: 2])
+        #expect(second.others.errors == [.cannotConnect: 1])
+    }
+
     @Test func aWindowBeginsWhereTheLastEnded() {
         let metrics = UpsertMetrics()
         metrics.ended(operation(.query, upsert), result(), nil)
