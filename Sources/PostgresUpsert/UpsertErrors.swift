@@ -4,7 +4,10 @@ extension UpsertDefinition {
     /// The same error, with what it means for an upsert where the server's own words do not say it. They stay in
     /// `error.server`.
     @usableFromInline @inline(never)
-    func explain(_ error: PostgresError) -> PostgresError {
+    func explain(_ error: PostgresError) -> PostgresError { explain(error, nil) }
+
+    /// - Parameter indexes: those of the table, if they are known.
+    func explain(_ error: PostgresError, _ indexes: [UpsertUniqueIndex]?) -> PostgresError {
         guard let server = error.server else { return error }
         let table = "table \"\(layout.name)\""
         switch server.sqlState {
@@ -33,7 +36,10 @@ extension UpsertDefinition {
                 hint: "a unique index that was made by itself is no constraint: name its columns, onConflict(...)")
         case "42809" where server.routine == "infer_arbiter_indexes":
             guard let name = shape.constraint else { return error }
-            guard server.message.contains("exclusion") else {
+            // Its messages are in the server's language.
+            let isExclusion =
+                indexes?.contains { $0.isExclusion && $0.constraint == name } ?? server.message.contains("exclusion")
+            guard isExclusion else {
                 return error.with(
                     message:
                         "\(table): the upsert cannot conflict by the constraint \(quoted(name)): \(server.message)",
