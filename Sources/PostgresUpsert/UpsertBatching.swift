@@ -4,7 +4,8 @@ public import Postgres
 ///
 /// Keys are compared by the bytes that would be sent, so NFC and NFD are two keys; what only the server holds equal, as citext
 /// does, is its error. With the predicate of a partial index, outside of which rows of one key do not conflict, only `fail` is
-/// possible.
+/// possible; and where only the server knows the key: `onIndex(...)`, `onAnyConflict()`, `onConstraint(...)` without columns. There
+/// rows of one key are the server's error (21000), unless they are left alone.
 public struct UpsertDuplicates<Row>: Sendable {
     enum Policy: Sendable {
         case fail

@@ -23,6 +23,10 @@ extension UpsertDefinition {
             return error.with(
                 message: "\(table) has no unique index over the expressions that the upsert conflicts by",
                 hint: "onIndex(...) must hold the same expressions as the index, and the predicate of a partial one")
+        case "21000" where server.routine == "ExecOnConflictUpdate" && !oneRow.sortKeyIsConflictKey:
+            return error.with(
+                message: "\(table): two rows of one statement have the same key, which only the server knows",
+                hint: "name the columns, onConstraint(\"name\", \\.column), or upsert such rows one after another")
         case "21000" where server.routine == "ExecOnConflictUpdate":
             return error.with(
                 message:

@@ -92,6 +92,33 @@ import Testing
 
     // What is known of the key
 
+    @Test func u28WhatIsSaidOfRowsOfOneKeyNeedsAKnownKey() throws {
+        let rows = [PageStats(path: "a", hits: 1), PageStats(path: "b", hits: 2)]
+        let unknown = [
+            PageStats.upsert.onIndex("lower(path)"), PageStats.upsert.onConstraint("c"),
+            PageStats.upsert.onAnyConflict().doNothing(),
+        ]
+        for upsert in unknown {
+            #expect(upsert.error == nil)
+            let merging = upsert.duplicates(.keepLast)
+            #expect(merging.error?.message.contains("duplicates(...) needs to know the key columns") == true)
+            #expect(merging.rows(rows).query.query.error?.outcome == .notSent)
+            #expect(throws: PostgresError.self) { try merging.rows(rows).stagedBatch() }
+            #expect(merging(rows[0]).error == nil)
+        }
+        #expect(PageStats.upsert.onConstraint("c", \.path).duplicates(.keepLast).rows(rows).error == nil)
+        #expect(Keyless.upsert.duplicates(.keepLast).error?.message.contains("no column declared") == true)
+    }
+
+    @Test func u28WhatTheServerSaysOfRowsOfOneKeyIsWordedByWhatIsKnown() {
+        var server = PostgresError.Server(severity: "ERROR", sqlState: "21000", message: "m")
+        server.routine = "ExecOnConflictUpdate"
+        let error = PostgresError(code: .init("21000"), message: "m", outcome: .rejected, server: server)
+        func message(_ upsert: Upsert<PageStats, Never>) -> String { upsert.definition.explain(error).message }
+        #expect(message(PageStats.upsert).contains("different bytes"))
+        #expect(message(PageStats.upsert.onConstraint("c")).contains("which only the server knows"))
+    }
+
     @Test func u7AnExclusionConstraintIsKnownInEveryLanguage() {
         var server = PostgresError.Server(severity: "ERROR", sqlState: "42809", message: "no soportado")
         server.routine = "infer_arbiter_indexes"
