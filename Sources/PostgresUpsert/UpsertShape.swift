@@ -157,8 +157,9 @@ extension UpsertShape {
         guard !resolved.sent.isEmpty else {
             throw .upsert("table \"\(layout.name)\" has no column whose value is sent")
         }
-        resolved.sortKey =
-            resolved.conflictKey ?? (primaryKey.allSatisfy(resolved.sent.contains) ? primaryKey : [])
+        // A column that rows may lack is no column of a key that all of them are sorted by.
+        let sendable = primaryKey.filter { !layout.fieldColumns.contains($0) }
+        resolved.sortKey = resolved.conflictKey ?? (sendable.allSatisfy(resolved.sent.contains) ? sendable : [])
         if action == .update {
             resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey, lacking: lacking)
             if resolved.assignments.isEmpty { resolved.action = .nothing }

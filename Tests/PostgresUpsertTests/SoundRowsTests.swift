@@ -138,6 +138,18 @@ import Testing
 
     // Rows that lack columns
 
+    @Test func u32APrimaryKeyThatIsAbsentIsNoReasonInABatch() throws {
+        let rows = [
+            Numbered(id: .absent, email: "b", name: .absent, seenAt: nil),
+            Numbered(id: .value(1), email: "a", name: .value("x"), seenAt: nil),
+        ]
+        for upsert in [Numbered.upsert.onConstraint("c"), Numbered.upsert.onAnyConflict().doNothing()] {
+            #expect(upsert(rows[0]).query.query.error == nil)
+            #expect(try upsert.rows(rows).batch().statements.map(\.count) == [1, 1])
+            #expect(try upsert.rows(rows).batch(UpsertCut(isByRow: true)).statements.count == 2)
+        }
+    }
+
     // What goes with what
 
 }
