@@ -79,6 +79,9 @@ struct ResolvedUpsert: Sendable {
     /// The columns that rows are sorted by: the conflict key, or the primary key where that is unknown.
     var sortKey: [Int] = []
     var assignments: [(column: Int, value: Assignment)] = []
+
+    /// Whether nothing but times is overwritten.
+    var onlyTouches: Bool { assignments.allSatisfy { if case .now = $0.value { true } else { false } } }
 }
 
 extension UpsertShape {
@@ -162,6 +165,10 @@ extension UpsertShape {
         resolved.sortKey = resolved.conflictKey ?? (sendable.allSatisfy(resolved.sent.contains) ? sendable : [])
         if action == .update {
             resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey, lacking: lacking)
+            if !lacking.isEmpty, onlyIfChanged || touchesOnlyChanged, resolved.onlyTouches {
+                // Of a row without values there is nothing to compare: it changes nothing.
+                resolved.assignments = []
+            }
             if resolved.assignments.isEmpty { resolved.action = .nothing }
         }
         return resolved

@@ -150,6 +150,27 @@ import Testing
         }
     }
 
+    @Test func u16ARowThatHasNothingToCompareIsUnchanged() throws {
+        let row = Numbered(id: .value(1), email: "a", name: .absent, seenAt: nil)
+        let byEmail = Numbered.upsert.onConflict(\.id, \.email)
+        for upsert in [byEmail.ifChanged(), byEmail.touchOnlyChanged(), byEmail.ifChanged().touchOnlyChanged()] {
+            #expect(upsert.error == nil)
+            let asking = upsert.outcomes()
+            for statement in [
+                try asking(row).bind(), try asking.rows([row]).batch(UpsertCut(isByRow: true)).statements[0],
+            ] {
+                #expect(statement.query.sql.contains("DO NOTHING"))
+                #expect(try asking.read([], of: statement).outputs == [.unchanged])
+            }
+            #expect(try asking.rows([row]).batch().statements[0].plan.leftOut == .unchanged)
+            var other = row
+            other.name = .value("x")
+            #expect(upsert(other).query.query.sql.contains("IS DISTINCT FROM"))
+        }
+        // Otherwise it is touched.
+        #expect(byEmail(row).query.query.sql.hasSuffix("DO UPDATE SET \"seen_at\" = now()"))
+    }
+
     // What goes with what
 
 }
