@@ -306,6 +306,18 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(!PostgresError(code: code, message: "", outcome: .unknown).isAboutARow)
     }
 
+    @Test(arguments: [
+        (PostgresError.Code.invalidArgument, true), (.typeMismatch, true), (.init("app.noSuchColour"), true),
+        (.tooManyWaiters, false), (.clientShutDown, false), (.timedOut, false), (.connectionClosed, false),
+        (.invalidConfiguration, false), (.unsupported, false), (.resultTooLarge, false),
+    ])
+    func u44WhichErrorsOfThisSideAreAboutARow(_ code: PostgresError.Code, _ isAboutARow: Bool) {
+        #expect(PostgresError(code: code, message: "").isAboutARow == isAboutARow)
+        // What a server says of a connection that could not be made.
+        let server = PostgresError.Server(severity: "FATAL", sqlState: "53300", message: "")
+        #expect(!PostgresError(code: code, message: "", server: server).isAboutARow)
+    }
+
     @Test func u44AMistakeInTheUpsertIsNotLookedForInItsRows() async throws {
         let runs = Atomic(0)
         let mistake = PostgresError(code: .invalidArgument, message: "no key")
