@@ -114,7 +114,10 @@ extension UpsertDefinition {
         case .unnest, .values: strategy = batching.strategy
         }
         if strategy == .unnest { return .arrays }
-        if UpsertSQL<Row>.cannotBeValues(shape, shape.action, evidence) != nil, !cut.isSingle { return .row }
+        let mustBeRows =
+            UpsertSQL<Row>.cannotBeValues(shape, shape.action, evidence) != nil
+            || batching.numbersRows && shape.returnsRows
+        if mustBeRows, !cut.isSingle { return .row }
         return .values(1)
     }
 

@@ -77,6 +77,8 @@ struct UpsertBatching<Row>: Sendable {
     var rows = UpsertThresholds.rowsPerStatement
     var bytes = UpsertThresholds.bytesPerStatement
     var retry = PostgresTransaction.Retry.upTo(5)
+    /// Whether each row carries its number, also where the upsert itself leaves none out: a trigger may.
+    var numbersRows = false
 }
 
 extension Upsert {
@@ -89,6 +91,9 @@ extension Upsert {
 
     /// What becomes of rows of a batch that have the same key. All of them get the outcome of the one that was sent.
     public func duplicates(_ policy: UpsertDuplicates<Row>) -> Self { with { $0.duplicates = policy } }
+
+    /// Each row of many is told apart, also from those that a trigger suppresses. A function of the database answers as it was made.
+    func numberingRows() -> Self { with { $0.numbersRows = true } }
 
     /// How the rows of a batch travel.
     public func strategy(_ strategy: UpsertStrategy) -> Self { with { $0.strategy = strategy } }

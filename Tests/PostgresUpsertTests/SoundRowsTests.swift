@@ -173,6 +173,17 @@ import Testing
 
     // What goes with what
 
+    @Test func u44RowsOfAWriterThatAsksAreNumbered() throws {
+        let rows = [PageStats(path: "a", hits: 1), PageStats(path: "b", hits: 1)]
+        let asking = PageStats.bump.outcomes()
+        #expect(!asking.rows(rows).sql.contains("upsert_input"))
+        #expect(asking.numberingRows().rows(rows).sql.contains("upsert_input"))
+        #expect(try asking.numberingRows().rows(rows).batch().statements[0].plan.leftOut == .notWritten)
+        #expect(PageStats.bump.numberingRows().rows(rows).sql == PageStats.bump.rows(rows).sql)
+        let tagged = [Tagged(id: 1, tags: []), Tagged(id: 2, tags: [])]
+        #expect(try Upsert(tagged).outcomes().numberingRows().batch().statements.count == 2)
+        #expect(try Upsert(tagged).numberingRows().batch().statements.count == 1)
+    }
 }
 
 private struct Numbered: PostgresTable {

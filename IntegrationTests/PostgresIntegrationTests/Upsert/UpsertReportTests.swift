@@ -202,6 +202,24 @@ struct UpsertReportTests {
         return db
     }
 
+    @Test func u44ARowThatATriggerSuppressesIsItsOwnCallersOnly() async throws {
+        let db = try await suppressing()
+        defer { db.close() }
+        let writer = UpsertWriter(db, Title.upsert.outcomes())
+        let outcomes = try await withThrowingTaskGroup(of: (Int, UpsertOutcome).self) { group in
+            for id in 0..<100 {
+                group.addTask {
+                    (id, try await writer.upsert(Title(id: id, title: id % 10 == 3 ? "no \(id)" : "t\(id)")))
+                }
+            }
+            return try await group.reduce(into: [Int: UpsertOutcome]()) { $0[$1.0] = $1.1 }
+        }
+        #expect(outcomes.count == 100)
+        #expect(outcomes.allSatisfy { $0.value == ($0.key % 10 == 3 ? .notWritten : .inserted) })
+        #expect(writer.statistics.rowsPerFlight.maximum > 1)
+        #expect(try await count(db) == 90)
+    }
+
     /// It is neither inserted nor found: an error of one row, and no batch that is in.
     @Test func u21ASingleRowThatIsNotFoundIsNoCommittedBatch() async throws {
         let db = try await suppressing()
