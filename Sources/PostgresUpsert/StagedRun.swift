@@ -54,6 +54,16 @@ extension PostgresTransaction {
     }
 }
 
+extension TableLayout {
+    /// Rows cannot take the way that was asked for.
+    var notStaged: PostgresError {
+        PostgresError(
+            code: .unsupported,
+            message: "table \"\(name)\": strategy(.copy) goes neither with isolation: nor into a pipeline",
+            hint: "use strategy(.automatic) there")
+    }
+}
+
 /// What came back for rows of a stage, and how many bytes they had.
 struct StagedAnswer {
     var rows: PostgresRows<PostgresRow>

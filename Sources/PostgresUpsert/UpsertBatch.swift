@@ -71,6 +71,7 @@ extension UpsertDefinition {
     ) throws(PostgresError) -> UpsertBatch<Row> {
         let plan = plan(source(cut))
         if let failure = plan.failure { throw failure }
+        if batching.strategy == .copy { throw layout.notStaged }
         try checkDuplicates()
         var sound = try soundRows(plan, rows, cut, placed)
         let order = sound.keys.order()

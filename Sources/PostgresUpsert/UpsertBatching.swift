@@ -43,7 +43,7 @@ public enum UpsertStrategy: Sendable, Hashable {
     /// SQL: `INSERT INTO ... VALUES ($1, $2), ($3, $4) ON CONFLICT ...`
     case values
     /// Binary COPY into a temporary table, in a transaction: five round trips whatever the number of rows, and the privilege to make
-    /// temporary tables. The server never holds a message of all rows in memory. Not in a pipeline.
+    /// temporary tables. The server never holds a message of all rows in memory. Neither in a pipeline nor with `isolation:`.
     ///
     /// SQL: `CREATE TEMPORARY TABLE ...; COPY ... FROM STDIN; INSERT INTO ... SELECT ... ON CONFLICT ...; DROP TABLE ...`
     case copy

@@ -173,6 +173,18 @@ import Testing
 
     // What goes with what
 
+    @Test func u30StagedRowsGoIntoNoPipeline() async {
+        let upsert = Upsert([PageStats(path: "a", hits: 1)]).strategy(.copy)
+        #expect(upsert.query.query.error?.code == .unsupported)
+        for isolation in [UpsertIsolation.batch, .chunk, .row] {
+            let error = await #expect(throws: PostgresError.self) {
+                try await NoServer().upsert(upsert, isolation: isolation)
+            }
+            #expect(error?.code == .unsupported)
+            #expect(error?.outcome == .notSent)
+        }
+    }
+
     @Test func u44RowsOfAWriterThatAsksAreNumbered() throws {
         let rows = [PageStats(path: "a", hits: 1), PageStats(path: "b", hits: 1)]
         let asking = PageStats.bump.outcomes()

@@ -115,6 +115,19 @@ struct UpsertReportTests {
         #expect(one.failures.map(\.rows) == [[0]])
     }
 
+    @Test func u30CopyIsRefusedWhereRowsCannotBeStaged() async throws {
+        let db = try await titles()
+        defer { db.close() }
+        let upsert = Upsert([Title(id: 1, title: "a"), Title(id: 2, title: "b")]).strategy(.copy)
+        let before = db.statistics.roundTrips
+        let error = await failure { try await db.upsert(upsert, isolation: .row) }
+        #expect(error?.code == .unsupported)
+        #expect(error?.outcome == .notSent)
+        #expect(await failure { try await db.query(upsert.query.query) }?.code == .unsupported)
+        #expect(db.statistics.roundTrips == before)
+        #expect(try await db.upsert(upsert) == 2)
+    }
+
     // What was learnt of the table
 
     @Test(arguments: [UpsertIsolation.batch, .chunk, .row])
