@@ -170,6 +170,7 @@ extension UpsertShape {
                 resolved.assignments = []
             }
             if resolved.assignments.isEmpty { resolved.action = .nothing }
+            try checkExcluded(layout, resolved)
         }
         return resolved
     }
@@ -235,6 +236,22 @@ extension UpsertShape {
         if let reason {
             throw .upsert("table \"\(layout.name)\": updateFirst() does not go with \(reason)")
         }
+    }
+
+    /// The UPDATE of updateFirst() sees what was sent, where ON CONFLICT proposes a row with its defaults.
+    private func checkExcluded<Row>(_ layout: TableLayout<Row>, _ resolved: ResolvedUpsert) throws(PostgresError) {
+        guard updatesFirst, resolved.action == .update else { return }
+        var used = filter?.excludedColumns ?? []
+        for assignment in resolved.assignments {
+            if case .fragment(let fragment) = assignment.value { used.formUnion(fragment.excludedColumns) }
+        }
+        guard let missing = used.sorted().first(where: { !(resolved.sent + resolved.stamped).contains($0) }) else {
+            return
+        }
+        throw .upsert(
+            "table \"\(layout.name)\": updateFirst() does not go with `excluded` of column"
+                + " \"\(layout.columns[missing].name)\", which is not sent",
+            hint: "leave updateFirst() out, or send the column")
     }
 
     private func assignments<Row>(

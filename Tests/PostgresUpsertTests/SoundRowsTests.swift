@@ -185,6 +185,20 @@ import Testing
         }
     }
 
+    @Test func u35AnUpdateSeesOfTheProposedRowWhatWasSent() {
+        let byWords = Article.upsert.where { $0.excluded.words > $0.existing.words }
+        #expect(byWords.error == nil)
+        #expect(
+            byWords.updateFirst().error?.message.contains("`excluded` of column \"words\", which is not sent") == true)
+        let setting = Article.upsert.updateFirst().set(\.title) { .sql("\($0.excluded.id)::text") }
+        #expect(setting.error?.message.contains("`excluded` of column \"id\"") == true)
+        #expect(Article.upsert.updateFirst().where { $0.excluded.score > $0.existing.score }.error == nil)
+        let older = Profile.upsert.updateFirst().where { $0.excluded.age == $0.existing.age }
+        #expect(older.error == nil)
+        let lacking = older(Profile(id: 1, name: .value("n"), age: .absent)).query.query.error
+        #expect(lacking?.message.contains("`excluded` of column \"age\"") == true)
+    }
+
     @Test func u44RowsOfAWriterThatAsksAreNumbered() throws {
         let rows = [PageStats(path: "a", hits: 1), PageStats(path: "b", hits: 1)]
         let asking = PageStats.bump.outcomes()
