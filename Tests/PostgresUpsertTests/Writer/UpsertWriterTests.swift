@@ -530,6 +530,28 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: again) }
     }
 
+    /// While the sequence waits for its next row a failure does not end that wait; the row is written when it comes.
+    @Test func u43TheRowThatComesBehindAFailureIsWritten() async throws {
+        let runway = Runway { (rows, _) throws(PostgresError) in
+            if rows.contains(where: { $0.hits < 0 }) { throw rejected(.checkViolation) }
+        }
+        let writer = runway.writer()
+        let read = Mutex(0)
+        let rows = AsyncStream<PageStats>(unfolding: {
+            let number = read.withLock { number in
+                number += 1
+                return number
+            }
+            if number == 1 { return row("bad", -1) }
+            await until { writer.statistics.failedRows == 1 }
+            return row("p\(number)")
+        })
+        let error = await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: rows) }
+        #expect(error?.code == .checkViolation)
+        #expect(runway.paths == [["bad"], ["p2"]])
+        #expect(read.withLock { $0 } == 2)
+    }
+
     @Test func u43RowsReadBeforeASequenceFailsAreWritten() async throws {
         struct Torn: Error {}
         let runway = Runway()
