@@ -24,16 +24,49 @@ struct BatchBinder<Row> {
     /// A row as a statement of its own.
     mutating func bind(row index: Int) throws(PostgresError) {
         let plan = definition.plan(.row).plan(of: rows[index])
-        let query: PostgresQuery
-        do throws(PostgresError) { query = try plan.query(rows[index]) } catch {
-            throw error.with(message: "row \(placed?.origins[index] ?? index): \(error.message)")
+        do throws(PostgresError) {
+            let query = try plan.query(rows[index])
+            if let error = query.error { throw error }
+            statements.append(
+                UpsertStatementRows(query: query, plan: plan, order: [index], count: 1, bytes: query.byteCount))
+        } catch {
+            let error = error.located(inRow: origin(index))
+            guard cut.isIsolated, !error.isOfUnknownNullKey else { throw error }
+            fail(row: index, plan, error)
         }
-        statements.append(UpsertStatementRows(query: query, plan: plan, order: [index], count: 1, bytes: 0))
+    }
+
+    /// Rows that are not sent.
+    mutating func fail(_ failures: [Int: PostgresError], _ plan: UpsertPlan<Row>) {
+        for (index, error) in failures.sorted(by: { $0.key < $1.key }) { fail(row: index, plan, error) }
+    }
+
+    private mutating func fail(row index: Int, _ plan: UpsertPlan<Row>, _ error: PostgresError) {
+        statements.append(
+            UpsertStatementRows(
+                query: .failing(error), plan: plan, order: [index], count: 1, bytes: 0, failure: error))
+    }
+
+    private func origin(_ index: Int) -> Int { placed?.origins[index] ?? index }
+
+    /// The statement, if it can be sent or may fail by itself.
+    private func checked(_ statement: UpsertStatementRows<Row>) throws(PostgresError) -> UpsertStatementRows<Row> {
+        guard let error = statement.query.error else { return statement }
+        guard cut.isIsolated else { throw error }
+        var failed = statement
+        failed.failure = error
+        return failed
     }
 
     /// Rows that have the same columns, those at `range` of the sending order.
     mutating func bind(_ plan: UpsertPlan<Row>, _ order: [Int]?, _ range: Range<Int>) throws(PostgresError) {
-        if let failure = plan.failure { throw failure }
+        if let failure = plan.failure {
+            guard cut.isIsolated else { throw failure }
+            for index in order?[range] ?? Array(rows.indices)[range] {
+                fail(row: index, plan, failure.located(inRow: origin(index)))
+            }
+            return
+        }
         switch plan.form.source {
         case .arrays: try bindArrays(plan, order, range)
         default: try bindValues(plan, order, range)
@@ -60,7 +93,7 @@ struct BatchBinder<Row> {
         let slice = isWhole ? order : order.map { Array($0[range]) } ?? Array(range)
         let byteLimit = cut.isSingle || range.count < 2 ? Int.max : definition.batching.bytes
         if let statement = try arrays(plan, slice, range.count, byteLimit) {
-            statements.append(statement)
+            statements.append(try checked(statement))
         } else {
             let middle = range.lowerBound + range.count / 2
             try bindArrays(plan, order, range.lowerBound..<middle)
@@ -116,13 +149,13 @@ struct BatchBinder<Row> {
         let limit =
             cut.isSingle ? fitting : min(fitting, UpsertThresholds.rowsPerValues, definition.batching.rows)
         if cut.isSingle, range.count <= limit {
-            return statements.append(values(plan, order.map { Array($0[range]) } ?? Array(range)))
+            return statements.append(try values(plan, order.map { Array($0[range]) } ?? Array(range)))
         }
         var start = range.lowerBound
         while start < range.upperBound {
             let size = powerOfTwo(notAbove: min(limit, range.upperBound - start))
             let slice = order.map { Array($0[start..<start + size]) } ?? Array(start..<start + size)
-            try append(values(plan, slice), plan, slice)
+            try append(try values(plan, slice), plan, slice)
             start += size
         }
     }
@@ -134,24 +167,37 @@ struct BatchBinder<Row> {
         if statement.count < 2 || statement.bytes <= definition.batching.bytes { return statements.append(statement) }
         let middle = slice.count / 2
         for half in [Array(slice[..<middle]), Array(slice[middle...])] {
-            try append(values(plan, half), plan, half)
+            try append(try values(plan, half), plan, half)
         }
     }
 
-    private func values(_ plan: UpsertPlan<Row>, _ order: [Int]) -> UpsertStatementRows<Row> {
+    private func values(_ plan: UpsertPlan<Row>, _ order: [Int]) throws(PostgresError) -> UpsertStatementRows<Row> {
         let plan = plan.sized(order.count)
         var bytes = 0
         let query = PostgresQuery(plan.text, parameterCount: plan.parameterCount) { encoder in
-            rows.withUnsafeBufferPointer { rows in
-                guard let first = rows.baseAddress else { return }
-                for index in order {
-                    for append in plan.appendParameters { append(first + index, &encoder) }
-                }
-            }
+            append(order, plan, &encoder)
             bytes = encoder.byteCount
             plan.appendConstants(to: &encoder)
         }
-        return UpsertStatementRows(query: query, plan: plan, order: order, count: order.count, bytes: bytes)
+        var statement = UpsertStatementRows(query: query, plan: plan, order: order, count: order.count, bytes: bytes)
+        guard let error = query.error else { return statement }
+        // Parameters know their column only.
+        let bad = order.first { index in
+            PostgresQuery(plan.text, parameterCount: plan.columns.count) { append([index], plan, &$0) }.error != nil
+        }
+        let located = bad.map { error.located(inRow: origin($0)) } ?? error
+        guard cut.isIsolated else { throw located }
+        statement.failure = located
+        return statement
+    }
+
+    private func append(_ order: [Int], _ plan: UpsertPlan<Row>, _ encoder: inout PostgresEncoder) {
+        rows.withUnsafeBufferPointer { rows in
+            guard let first = rows.baseAddress else { return }
+            for index in order {
+                for append in plan.appendParameters { append(first + index, &encoder) }
+            }
+        }
     }
 
     private func powerOfTwo(notAbove limit: Int) -> Int {

@@ -14,7 +14,7 @@ import Postgres
 struct BatchKeys {
     /// A length and the value's bytes, for each row.
     private let columns: [PostgresEncoder]
-    private let count: Int
+    let count: Int
 
     /// - Parameter columns: the cells of each key column, `count` of them.
     init(columns: [PostgresEncoder], count: Int) {
@@ -64,6 +64,14 @@ struct BatchKeys {
 
     private func holdsNull() -> Bool {
         withCells { columns in columns.contains { cells(of: $0).contains { $0.isNull } } }
+    }
+
+    /// The rows of which a key column is NULL.
+    func rowsHoldingNull() -> [Int] {
+        withCells { columns in
+            let cells = columns.map { self.cells(of: $0) }
+            return (0..<count).filter { row in cells.contains { $0[row].isNull } }
+        }
     }
 
     private func cells(of column: UnsafeRawBufferPointer) -> [Cell] {

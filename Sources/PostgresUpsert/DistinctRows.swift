@@ -17,17 +17,22 @@ struct DistinctRows<Row> {
 }
 
 extension UpsertDefinition {
-    /// Rows of one key to which the predicate of a partial index does not apply are different rows of the table, and which they are
-    /// only the server knows: none may stand for another.
-    func checkDuplicates() throws(PostgresError) {
-        switch shape.target {
-        case .columns(_, predicate: .some): break
-        default: return
+    func checkDuplicates() throws(PostgresError) { if let error = duplicatesFailure { throw error } }
+
+    /// Why what is said of rows of one key cannot be done. Rows of one key to which the predicate of a partial index does not apply
+    /// are different rows of the table, and which they are only the server knows: none may stand for another. Of a key that only the
+    /// server knows, it is not even known which rows have the same.
+    var duplicatesFailure: PostgresError? {
+        if case .fail = batching.duplicates.policy { return nil }
+        if case .columns(_, predicate: .some) = shape.target {
+            return .upsert(
+                "table \"\(layout.name)\": duplicates(...) does not go with a partial index, outside of which rows of one key do"
+                    + " not conflict", hint: "leave it out, and upsert rows of one key in different batches")
         }
-        if case .fail = batching.duplicates.policy { return }
-        throw .upsert(
-            "table \"\(layout.name)\": duplicates(...) does not go with a partial index, outside of which rows of one key do"
-                + " not conflict", hint: "leave it out, and upsert rows of one key in different batches")
+        if oneRow.failure != nil || oneRow.sortKeyIsConflictKey { return nil }
+        return .upsert(
+            "table \"\(layout.name)\": duplicates(...) needs to know the key columns",
+            hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")
     }
 
     /// One row of each key, and for each row that was given the place of the one that stands for it.

@@ -54,6 +54,16 @@ extension PostgresTransaction {
     }
 }
 
+extension TableLayout {
+    /// Rows cannot take the way that was asked for.
+    var notStaged: PostgresError {
+        PostgresError(
+            code: .unsupported,
+            message: "table \"\(name)\": strategy(.copy) goes neither with isolation: nor into a pipeline",
+            hint: "use strategy(.automatic) there")
+    }
+}
+
 /// What came back for rows of a stage, and how many bytes they had.
 struct StagedAnswer {
     var rows: PostgresRows<PostgresRow>
@@ -85,8 +95,7 @@ extension UpsertDefinition {
         let plan = plan(.stage)
         if let failure = plan.failure { throw failure }
         try checkDuplicates()
-        let order = try plan.keys(of: rows).order()
-        if order.holdsNull { try plan.checkNullKey() }
+        let order = try soundRows(plan, rows, UpsertCut()).keys.order()
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
             let kept = try distinct(rows, order.duplicates, plan)
             var staged = try stagedBatch(kept.rows)
@@ -95,6 +104,7 @@ extension UpsertDefinition {
             staged.copy = StageCopy(plan.columns, kept.placed(among: rows), sent.map { kept.origins[$0] })
             return staged
         }
+        if order.holdsNull { try plan.checkNullKey() }
         let query = PostgresQuery(plan.text, parameterCount: plan.parameterCount) { plan.appendConstants(to: &$0) }
         let statement = UpsertStatementRows(
             query: query, plan: plan, order: order.indices, count: rows.count, bytes: 0)

@@ -123,7 +123,9 @@ extension Upsert {
     /// SQL: `WITH upsert_updated AS (UPDATE "t" SET ... FROM (...) AS excluded(...) WHERE "t"."key" = excluded."key" RETURNING ...)
     /// INSERT INTO ... SELECT ... WHERE NOT EXISTS (SELECT FROM upsert_updated) ON CONFLICT ... DO UPDATE ...`
     ///
-    /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Rows of a batch are locked
+    /// BEFORE INSERT triggers do not fire for rows that are updated, and so do not show in `excluded`. Nor do defaults: `excluded` of
+    /// a column that is not sent, as an identity column or one that a row lacks, is an error, before anything is sent. (In SQL of your
+    /// own it is the server's, 42703.) Rows of a batch are locked
     /// in the order in which the UPDATE comes to them. Of many rows it cannot be asked what became of each. Rows of tables that
     /// inherit from it are left alone, as ON CONFLICT does; but a view shows what it shows. That it is one is learnt when the server
     /// refuses the statement, which is then made anew; before the first joins a pipeline, or in a transaction:

@@ -12,6 +12,9 @@ extension Upsert {
     /// Its rows as statements.
     func batch(_ cut: UpsertCut = UpsertCut()) throws(PostgresError) -> UpsertBatch<Row> {
         if case .many(let rows) = rows { return try definition.batch(rows, cut) }
+        if cut.isIsolated, case .one(let row) = rows {
+            return try definition.batch([row], UpsertCut(isByRow: true, isIsolated: true))
+        }
         return UpsertBatch(statements: [try bindRow()], count: 1)
     }
 

@@ -59,7 +59,11 @@ public struct Upsert<Row: PostgresTable, Output>: Sendable {
     public var sql: String { plan.text.sql }
 
     /// Why it cannot be run; nil when it can.
-    public var error: PostgresError? { plan.failure }
+    public var error: PostgresError? {
+        if let failure = plan.failure { return failure }
+        if case .one = rows { return nil }
+        return definition.duplicatesFailure
+    }
 
     var plan: UpsertPlan<Row> {
         guard case .many(let rows) = rows else { return definition.plan(.row) }

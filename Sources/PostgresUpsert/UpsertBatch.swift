@@ -20,6 +20,8 @@ struct UpsertStatementRows<Row>: Sendable {
     let count: Int
     /// The parameters' size, about.
     let bytes: Int
+    /// Why it cannot be sent; only of a batch whose parts fail by themselves.
+    var failure: PostgresError?
 }
 
 /// Rows as statements: mostly one.
@@ -53,6 +55,8 @@ struct UpsertCut: Sendable {
     var isSingle = false
     /// A statement for each row.
     var isByRow = false
+    /// What cannot be sent of a batch fails by itself.
+    var isIsolated = false
 }
 
 extension UpsertDefinition {
@@ -67,23 +71,29 @@ extension UpsertDefinition {
     ) throws(PostgresError) -> UpsertBatch<Row> {
         let plan = plan(source(cut))
         if let failure = plan.failure { throw failure }
+        if batching.strategy == .copy { throw layout.notStaged }
         try checkDuplicates()
-        let keys = try plan.keys(of: rows)
-        let order = keys.order()
-        if order.holdsNull { try plan.checkNullKey() }
+        var sound = try soundRows(plan, rows, cut, placed)
+        let order = sound.keys.order()
         if plan.sortKeyIsConflictKey, !order.duplicates.isEmpty {
             let kept = try distinct(rows, order.duplicates, plan)
             var batch = try self.batch(kept.rows, cut, placed: (kept.placed(among: rows), kept.origins))
             batch.representatives = kept.representatives
             return batch
         }
-        var binder = BatchBinder(self, rows, keys, cut, placed)
+        // Behind the search for duplicates: who sends rows of one key one after another does so in their order.
+        if order.holdsNull { try sound.checkNullKeys(plan, cut, placed?.origins) }
+        var binder = BatchBinder(self, rows, sound.keys, cut, placed)
+        let indices = sound.indices(order.indices)
+        if plan.form.source != .row { binder.fail(sound.failures, plan) }
         if plan.form.source == .row {
             for index in order.indices ?? Array(rows.indices) { try binder.bind(row: index) }
+        } else if !rows.isEmpty, sound.failures.count == rows.count {
+            // None is left.
         } else if layout.fieldColumns.isEmpty {
-            try binder.bind(plan, order.indices, 0..<rows.count)
+            try binder.bind(plan, indices, 0..<(indices?.count ?? rows.count))
         } else {
-            for (absent, indices) in plan.groups(of: rows, order.indices) {
+            for (absent, indices) in plan.groups(of: rows, indices) {
                 if isTooUneven(plan.form.source, absent: absent), !cut.isSingle {
                     for index in indices { try binder.bind(row: index) }
                 } else {
@@ -105,7 +115,10 @@ extension UpsertDefinition {
         case .unnest, .values: strategy = batching.strategy
         }
         if strategy == .unnest { return .arrays }
-        if UpsertSQL<Row>.cannotBeValues(shape, shape.action, evidence) != nil, !cut.isSingle { return .row }
+        let mustBeRows =
+            UpsertSQL<Row>.cannotBeValues(shape, shape.action, evidence) != nil
+            || batching.numbersRows && shape.returnsRows
+        if mustBeRows, !cut.isSingle { return .row }
         return .values(1)
     }
 

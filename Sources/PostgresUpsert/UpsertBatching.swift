@@ -4,7 +4,8 @@ public import Postgres
 ///
 /// Keys are compared by the bytes that would be sent, so NFC and NFD are two keys; what only the server holds equal, as citext
 /// does, is its error. With the predicate of a partial index, outside of which rows of one key do not conflict, only `fail` is
-/// possible.
+/// possible; and where only the server knows the key: `onIndex(...)`, `onAnyConflict()`, `onConstraint(...)` without columns. There
+/// rows of one key are the server's error (21000), unless they are left alone.
 public struct UpsertDuplicates<Row>: Sendable {
     enum Policy: Sendable {
         case fail
@@ -42,7 +43,7 @@ public enum UpsertStrategy: Sendable, Hashable {
     /// SQL: `INSERT INTO ... VALUES ($1, $2), ($3, $4) ON CONFLICT ...`
     case values
     /// Binary COPY into a temporary table, in a transaction: five round trips whatever the number of rows, and the privilege to make
-    /// temporary tables. The server never holds a message of all rows in memory. Not in a pipeline.
+    /// temporary tables. The server never holds a message of all rows in memory. Neither in a pipeline nor with `isolation:`.
     ///
     /// SQL: `CREATE TEMPORARY TABLE ...; COPY ... FROM STDIN; INSERT INTO ... SELECT ... ON CONFLICT ...; DROP TABLE ...`
     case copy
@@ -76,6 +77,8 @@ struct UpsertBatching<Row>: Sendable {
     var rows = UpsertThresholds.rowsPerStatement
     var bytes = UpsertThresholds.bytesPerStatement
     var retry = PostgresTransaction.Retry.upTo(5)
+    /// Whether each row carries its number, also where the upsert itself leaves none out: a trigger may.
+    var numbersRows = false
 }
 
 extension Upsert {
@@ -88,6 +91,9 @@ extension Upsert {
 
     /// What becomes of rows of a batch that have the same key. All of them get the outcome of the one that was sent.
     public func duplicates(_ policy: UpsertDuplicates<Row>) -> Self { with { $0.duplicates = policy } }
+
+    /// Each row of many is told apart, also from those that a trigger suppresses. A function of the database answers as it was made.
+    func numberingRows() -> Self { with { $0.numbersRows = true } }
 
     /// How the rows of a batch travel.
     public func strategy(_ strategy: UpsertStrategy) -> Self { with { $0.strategy = strategy } }

@@ -62,7 +62,11 @@ final class UpsertDefinition<Row>: Sendable {
 
     /// The statement that takes its rows from there.
     func plan(_ source: UpsertForm.Source) -> UpsertPlan<Row> {
-        plan(UpsertForm(source: source, evidence: evidence, hasSystemColumns: hasSystemColumns))
+        let isOfMany = source == .arrays || source == .stage
+        return plan(
+            UpsertForm(
+                source: source, evidence: evidence, hasSystemColumns: hasSystemColumns,
+                isNumbered: isOfMany && batching.numbersRows && shape.returnsRows && calls.isEmpty))
     }
 
     func plan(_ form: UpsertForm) -> UpsertPlan<Row> {

@@ -4,7 +4,10 @@ extension UpsertDefinition {
     /// The same error, with what it means for an upsert where the server's own words do not say it. They stay in
     /// `error.server`.
     @usableFromInline @inline(never)
-    func explain(_ error: PostgresError) -> PostgresError {
+    func explain(_ error: PostgresError) -> PostgresError { explain(error, nil) }
+
+    /// - Parameter indexes: those of the table, if they are known.
+    func explain(_ error: PostgresError, _ indexes: [UpsertUniqueIndex]?) -> PostgresError {
         guard let server = error.server else { return error }
         let table = "table \"\(layout.name)\""
         switch server.sqlState {
@@ -20,6 +23,10 @@ extension UpsertDefinition {
             return error.with(
                 message: "\(table) has no unique index over the expressions that the upsert conflicts by",
                 hint: "onIndex(...) must hold the same expressions as the index, and the predicate of a partial one")
+        case "21000" where server.routine == "ExecOnConflictUpdate" && !oneRow.sortKeyIsConflictKey:
+            return error.with(
+                message: "\(table): two rows of one statement have the same key, which only the server knows",
+                hint: "name the columns, onConstraint(\"name\", \\.column), or upsert such rows one after another")
         case "21000" where server.routine == "ExecOnConflictUpdate":
             return error.with(
                 message:
@@ -33,7 +40,10 @@ extension UpsertDefinition {
                 hint: "a unique index that was made by itself is no constraint: name its columns, onConflict(...)")
         case "42809" where server.routine == "infer_arbiter_indexes":
             guard let name = shape.constraint else { return error }
-            guard server.message.contains("exclusion") else {
+            // Its messages are in the server's language.
+            let isExclusion =
+                indexes?.contains { $0.isExclusion && $0.constraint == name } ?? server.message.contains("exclusion")
+            guard isExclusion else {
                 return error.with(
                     message:
                         "\(table): the upsert cannot conflict by the constraint \(quoted(name)): \(server.message)",

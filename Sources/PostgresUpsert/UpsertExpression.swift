@@ -111,15 +111,16 @@ extension UpsertExpression where Value == Bool {
 /// The two rows of a conflict, as `set` and `where` see them.
 public struct UpsertConflict<Row: PostgresTable>: Sendable {
     /// The stored row.
-    public var existing: UpsertSide<Row> { UpsertSide(name: Row.table.layout.existing) }
+    public var existing: UpsertSide<Row> { UpsertSide(name: Row.table.layout.existing, isExcluded: false) }
     /// The row proposed for insertion, after BEFORE INSERT triggers: `EXCLUDED`.
-    public var excluded: UpsertSide<Row> { UpsertSide(name: "EXCLUDED") }
+    public var excluded: UpsertSide<Row> { UpsertSide(name: "EXCLUDED", isExcluded: true) }
 }
 
 /// The columns of one of the two rows in conflict.
 @dynamicMemberLookup
 public struct UpsertSide<Row: PostgresTable>: Sendable {
     let name: String
+    let isExcluded: Bool
 
     /// The column that holds a property.
     public subscript<Value>(dynamicMember path: any KeyPath<Row, Value> & Sendable) -> UpsertExpression<Value> {
@@ -127,7 +128,9 @@ public struct UpsertSide<Row: PostgresTable>: Sendable {
         guard let index = layout.index(of: path) else {
             return UpsertExpression(UpsertFragment(failure: layout.notAColumn(path)))
         }
-        return UpsertExpression(UpsertFragment(text: "\(name).\(layout.quotedColumns[index])"))
+        var fragment = UpsertFragment(text: "\(name).\(layout.quotedColumns[index])")
+        if isExcluded { fragment.excludedColumns = [index] }
+        return UpsertExpression(fragment)
     }
 }
 

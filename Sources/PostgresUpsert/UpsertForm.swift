@@ -21,6 +21,8 @@ struct UpsertForm: Hashable, Sendable {
     /// Texts of the upsert stand in the statement, where they get a type by their place, and are not parameters: for a function, whose
     /// parameters have types of their own.
     var holdsTexts = false
+    /// Whether rows carry their number though the upsert leaves none out.
+    var isNumbered = false
     /// The columns that are left out; the bit of each is its place in `TableLayout.fieldColumns`.
     var absent: UInt64 = 0
 }

@@ -22,6 +22,8 @@ public struct UpsertFragment: Sendable, ExpressibleByStringInterpolation {
     var pieces: [Piece] = []
     /// Several operands: needs parentheses inside another expression.
     var isCompound = false
+    /// The columns of the row proposed for insertion that it names by their properties.
+    var excludedColumns: Set<Int> = []
     var failure: PostgresError?
 
     init(text: String) { pieces = [.text(text)] }
@@ -92,6 +94,7 @@ extension UpsertFragment {
         for piece in other.pieces {
             if case .text(let text) = piece { append(text: text) } else { pieces.append(piece) }
         }
+        excludedColumns.formUnion(other.excludedColumns)
         if let error = other.failure { fail(error) }
     }
 

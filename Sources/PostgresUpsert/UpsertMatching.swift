@@ -59,6 +59,8 @@ enum UpsertMatching {
 extension UpsertShape {
     /// What is said of a row that was neither inserted nor updated.
     func leftOutOutcome(_ action: Action) -> UpsertOutcome {
+        // A row without values of its own to compare.
+        if action == .nothing, self.action == .update, onlyIfChanged || touchesOnlyChanged { return .unchanged }
         if action != .update { return .skipped }
         switch (filter != nil, onlyIfChanged) {
         case (true, false): return .skipped

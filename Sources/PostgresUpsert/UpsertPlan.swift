@@ -120,11 +120,14 @@ final class UpsertPlan<Row>: Sendable {
     func unevenQuery(_ row: UnsafePointer<Row>) throws(PostgresError) -> PostgresQuery {
         let plan = variant(absent: absent(row))
         if let failure = plan.failure { throw failure }
-        if shape.nullKeys != .sent, try plan.keys(of: [row.pointee]).order().holdsNull { try plan.checkNullKey() }
-        return PostgresQuery(plan.text, parameterCount: plan.parameterCount) { encoder in
+        let query = PostgresQuery(plan.text, parameterCount: plan.parameterCount) { encoder in
             for append in plan.appendParameters { append(row, &encoder) }
             plan.appendConstants(to: &encoder)
         }
+        if shape.nullKeys != .sent, query.error == nil, try plan.keys(of: [row.pointee]).order().holdsNull {
+            try plan.checkNullKey()
+        }
+        return query
     }
 
     @usableFromInline

@@ -26,6 +26,19 @@ public struct UpsertReport<Output> {
 
 extension UpsertReport: Sendable where Output: Sendable {}
 
+extension UpsertReport {
+    /// The same report with what became of some rows that were run again.
+    fileprivate func with(_ again: UpsertReport, at inputs: [Int]) -> UpsertReport {
+        var rows = rows
+        for (index, row) in zip(inputs, again.rows) { rows[index] = row }
+        let failures = again.failures.map { failure in
+            UpsertFailure(rows: failure.rows.map { inputs[$0] }, error: failure.error)
+        }
+        return UpsertReport(
+            rows: rows, affected: affected + again.affected, failures: self.failures + failures)
+    }
+}
+
 extension PostgresExecutor {
     /// Runs an upsert so that an error takes no more with it than `isolation` says, and tells what became of the others.
     ///
@@ -36,61 +49,92 @@ extension PostgresExecutor {
     /// Each chunk, or each row, is a transaction of its own, all of them in one flight; inside a transaction each has a savepoint
     /// of its own. What fails for a deadlock or a serialization failure is run again, as ``Upsert/retry(_:)`` says.
     ///
-    /// - Throws: what is found before anything is sent: a value that cannot be encoded, two rows of one key. With `.batch` every
-    ///   error.
+    /// What cannot be sent is a failure like others, and the error names the row: a value that cannot be encoded takes its chunk with
+    /// it, or only its row; a row whose key cannot be encoded, or holds a NULL that is rejected, is of no chunk and fails alone.
+    ///
+    /// - Throws: what is wrong with the upsert itself, and two rows of one key, before anything is sent. With `.batch` every error.
+    ///   `unsupported` with `strategy(.copy)`.
     public func upsert<Row, Output>(
         _ upsert: Upsert<Row, Output>, isolation: UpsertIsolation
     ) async throws(PostgresError) -> UpsertReport<Output> {
-        let definition = upsert.definition
         do throws(PostgresError) {
             if upsert.rowCount == 0 {
                 if let error = upsert.error { throw error }
                 return UpsertReport(rows: [], affected: 0, failures: [])
             }
-            try await prepareUnlessKnown(upsert)
-            let batch = try await bind(upsert) { () throws(PostgresError) in
-                try upsert.batch(UpsertCut(isByRow: isolation == .row))
-            }
-            return try await report(upsert, batch, isolation == .batch ? .atomic : .isolated)
+            return try await report(upsert, isolation, isFirst: true)
         } catch {
-            throw await explained(error, definition)
+            throw await explained(error, upsert.definition)
         }
     }
 
     private func report<Row, Output>(
-        _ upsert: Upsert<Row, Output>, _ batch: UpsertBatch<Row>, _ sync: PostgresPipeline.Sync
+        _ upsert: Upsert<Row, Output>, _ isolation: UpsertIsolation, isFirst: Bool
     ) async throws(PostgresError) -> UpsertReport<Output> {
-        var collected = CollectedAnswers(upsert, batch)
-        if sync == .atomic {
-            try await retrying(upsert.definition.batching.retry) { () async throws(PostgresError) -> Void in
-                var attempt = CollectedAnswers(upsert, batch)
-                try await run(Array(batch.statements.indices), &attempt, .atomic)
-                let errors = attempt.errors.sorted { $0.key < $1.key }.map(\.value)
-                if let error = errors.first(where: { $0.outcome != .aborted }) ?? errors.first { throw error }
-                collected = attempt
-            }
-            await runRaced(&collected)
-            if let error = collected.errors.min(by: { $0.key < $1.key })?.value {
-                throw commitsByItself ? error.ofCommittedBatch : error
-            }
-            return collected.report()
+        let definition = upsert.definition
+        let wasKnown = definition.layout.memory.facts != nil
+        try await prepareUnlessKnown(upsert)
+        let batch = try await bind(upsert) { () throws(PostgresError) in
+            try upsert.batch(UpsertCut(isByRow: isolation == .row, isIsolated: isolation != .batch))
         }
-        let retry = upsert.definition.batching.retry
-        var pending = Array(batch.statements.indices)
+        var collected = CollectedAnswers(upsert, batch)
+        if isolation == .batch {
+            do throws(PostgresError) { try await runAtomically(&collected) } catch {
+                // Whoever is in a transaction has to run that again.
+                guard definition.reconsiders(error, wasKnown: wasKnown), isFirst, commitsByItself else { throw error }
+                return try await report(upsert, isolation, isFirst: false)
+            }
+            return await report(collected)
+        }
+        await runIsolated(&collected)
+        let mistaken = collected.errors.filter { definition.reconsiders($0.value, wasKnown: wasKnown) }
+        let former = await report(collected)
+        guard !mistaken.isEmpty, isFirst, commitsByItself else { return former }
+        // Nothing of these took effect, and they are made otherwise now.
+        let inputs = mistaken.keys.flatMap { batch.inputs(of: batch.statements[$0]) }.sorted()
+        do throws(PostgresError) {
+            let again = try await report(upsert.picking(inputs), isolation, isFirst: false)
+            for index in mistaken.keys { collected.errors[index] = nil }
+            return await report(collected).with(again, at: inputs)
+        } catch { return former }
+    }
+
+    private func runAtomically<Row, Output>(
+        _ collected: inout CollectedAnswers<Row, Output>
+    ) async throws(PostgresError) {
+        let batch = collected.batch
+        let upsert = collected.upsert
+        collected = try await retrying(upsert.definition.batching.retry) {
+            () async throws(PostgresError) -> CollectedAnswers<Row, Output> in
+            var attempt = CollectedAnswers(upsert, batch)
+            await run(Array(batch.statements.indices), &attempt, .atomic)
+            let errors = attempt.errors.sorted { $0.key < $1.key }.map(\.value)
+            if let error = errors.first(where: { $0.outcome != .aborted }) ?? errors.first { throw error }
+            return attempt
+        }
+        await runRaced(&collected)
+        if let error = collected.errors.min(by: { $0.key < $1.key })?.value {
+            throw batch.statements.count > 1 && commitsByItself ? error.ofCommittedBatch : error
+        }
+    }
+
+    private func runIsolated<Row, Output>(_ collected: inout CollectedAnswers<Row, Output>) async {
+        let batch = collected.batch
+        let retry = collected.upsert.definition.batching.retry
+        for (index, statement) in batch.statements.enumerated() { collected.errors[index] = statement.failure }
+        var pending = batch.statements.indices.filter { batch.statements[$0].failure == nil }
         var attempt = 1
         while true {
             // Bounded, as each statement's answer is kept until all have come.
             for start in stride(from: 0, to: pending.count, by: 1024) {
                 let part = Array(pending[start..<min(start + 1024, pending.count)])
-                try await run(part, &collected, self is PostgresTransaction ? .savepoints : .isolated)
+                await run(part, &collected, self is PostgresTransaction ? .savepoints : .isolated)
             }
             await runRaced(&collected)
             pending = pending.filter { collected.errors[$0]?.mayRunAgain == true }
-            guard !pending.isEmpty, commitsByItself, let pause = retry.pause(behindAttempt: attempt) else {
-                return collected.report()
-            }
+            guard !pending.isEmpty, commitsByItself, let pause = retry.pause(behindAttempt: attempt) else { return }
             attempt += 1
-            do { try await Task.sleep(for: pause) } catch { return collected.report() }
+            do { try await Task.sleep(for: pause) } catch { return }
             for index in pending { collected.errors[index] = nil }
         }
     }
@@ -100,11 +144,7 @@ extension PostgresExecutor {
         for _ in 0..<selectAttempts where !collected.raced.isEmpty {
             let raced = collected.raced.sorted()
             collected.raced = []
-            do throws(PostgresError) {
-                try await run(raced, &collected, self is PostgresTransaction ? .savepoints : .isolated)
-            } catch {
-                for index in raced { collected.errors[index] = error }
-            }
+            await run(raced, &collected, self is PostgresTransaction ? .savepoints : .isolated)
         }
         for index in collected.raced { collected.errors[index] = collected.upsert.definition.layout.notFound }
         collected.raced = []
@@ -112,7 +152,7 @@ extension PostgresExecutor {
 
     private func run<Row, Output>(
         _ statements: [Int], _ collected: inout CollectedAnswers<Row, Output>, _ sync: PostgresPipeline.Sync
-    ) async throws(PostgresError) {
+    ) async {
         var pipeline = PostgresPipeline(sync)
         pipeline.reserveCapacity(statements.count)
         let tickets = statements.map { pipeline.add(collected.batch.statements[$0].query) }
@@ -123,6 +163,24 @@ extension PostgresExecutor {
             return
         }
         for (index, ticket) in zip(statements, tickets) { collected.add(results[ticket], of: index) }
+    }
+
+    private func report<Row, Output>(_ collected: CollectedAnswers<Row, Output>) async -> UpsertReport<Output> {
+        let batch = collected.batch
+        let errors = collected.errors.sorted { $0.key < $1.key }
+        let explained = await explained(errors.map(\.value), collected.upsert.definition)
+        let failures = zip(errors, explained).map { failed, error in
+            UpsertFailure(rows: batch.inputs(of: batch.statements[failed.key]), error: error)
+        }
+        return UpsertReport(rows: collected.rows, affected: collected.affected, failures: failures)
+    }
+}
+
+extension Upsert {
+    /// The same upsert of some of its rows.
+    fileprivate func picking(_ indices: [Int]) -> Self {
+        guard case .many(let rows) = rows else { return self }
+        return self.rows(indices.map { rows[$0] })
     }
 }
 
@@ -161,20 +219,13 @@ private struct CollectedAnswers<Row: PostgresTable, Output> {
         }
     }
 
-    func report() -> UpsertReport<Output> {
-        let definition = upsert.definition
-        // That the rows are run again is the caller's business.
-        for error in errors.values { _ = definition.reconsiders(error) }
-        let failures = errors.sorted { $0.key < $1.key }.map { index, error in
-            UpsertFailure(rows: batch.inputs(of: batch.statements[index]), error: definition.explain(error))
-        }
-        guard definition.shape.returnsRows else {
-            return UpsertReport(rows: [], affected: affected, failures: failures)
-        }
+    /// What is known of each row that was given.
+    var rows: [Output?] {
+        guard upsert.definition.shape.returnsRows else { return [] }
         var sent: [Output?] = []
         for (index, statement) in batch.statements.enumerated() {
             sent += outputs[index]?.map(Optional.some) ?? Array(repeating: nil, count: statement.count)
         }
-        return UpsertReport(rows: batch.positions.map { sent[$0] }, affected: affected, failures: failures)
+        return batch.positions.map { sent[$0] }
     }
 }

@@ -40,7 +40,9 @@ struct UpsertSQL<Row> {
         case .row: return try writer.oneRow()
         case .values(let count): return try writer.valueRows(count)
         case .arrays, .stage:
-            if shape.returnsRows, shape.mayLeaveRowsOut(resolved.action) { return try writer.matchedRows() }
+            if shape.returnsRows, form.isNumbered || shape.mayLeaveRowsOut(resolved.action) {
+                return try writer.matchedRows()
+            }
             return try form.source == .arrays ? writer.manyRows() : writer.stagedRows()
         }
     }

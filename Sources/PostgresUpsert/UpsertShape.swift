@@ -79,6 +79,9 @@ struct ResolvedUpsert: Sendable {
     /// The columns that rows are sorted by: the conflict key, or the primary key where that is unknown.
     var sortKey: [Int] = []
     var assignments: [(column: Int, value: Assignment)] = []
+
+    /// Whether nothing but times is overwritten.
+    var onlyTouches: Bool { assignments.allSatisfy { if case .now = $0.value { true } else { false } } }
 }
 
 extension UpsertShape {
@@ -157,11 +160,17 @@ extension UpsertShape {
         guard !resolved.sent.isEmpty else {
             throw .upsert("table \"\(layout.name)\" has no column whose value is sent")
         }
-        resolved.sortKey =
-            resolved.conflictKey ?? (primaryKey.allSatisfy(resolved.sent.contains) ? primaryKey : [])
+        // A column that rows may lack is no column of a key that all of them are sorted by.
+        let sendable = primaryKey.filter { !layout.fieldColumns.contains($0) }
+        resolved.sortKey = resolved.conflictKey ?? (sendable.allSatisfy(resolved.sent.contains) ? sendable : [])
         if action == .update {
             resolved.assignments = try assignments(layout, resolved: resolved, primaryKey: primaryKey, lacking: lacking)
+            if !lacking.isEmpty, onlyIfChanged || touchesOnlyChanged, resolved.onlyTouches {
+                // Of a row without values there is nothing to compare: it changes nothing.
+                resolved.assignments = []
+            }
             if resolved.assignments.isEmpty { resolved.action = .nothing }
+            try checkExcluded(layout, resolved)
         }
         return resolved
     }
@@ -227,6 +236,22 @@ extension UpsertShape {
         if let reason {
             throw .upsert("table \"\(layout.name)\": updateFirst() does not go with \(reason)")
         }
+    }
+
+    /// The UPDATE of updateFirst() sees what was sent, where ON CONFLICT proposes a row with its defaults.
+    private func checkExcluded<Row>(_ layout: TableLayout<Row>, _ resolved: ResolvedUpsert) throws(PostgresError) {
+        guard updatesFirst, resolved.action == .update else { return }
+        var used = filter?.excludedColumns ?? []
+        for assignment in resolved.assignments {
+            if case .fragment(let fragment) = assignment.value { used.formUnion(fragment.excludedColumns) }
+        }
+        guard let missing = used.sorted().first(where: { !(resolved.sent + resolved.stamped).contains($0) }) else {
+            return
+        }
+        throw .upsert(
+            "table \"\(layout.name)\": updateFirst() does not go with `excluded` of column"
+                + " \"\(layout.columns[missing].name)\", which is not sent",
+            hint: "leave updateFirst() out, or send the column")
     }
 
     private func assignments<Row>(

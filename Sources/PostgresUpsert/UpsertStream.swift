@@ -77,7 +77,7 @@ extension PostgresExecutor {
             let doubtful = progress.rows..<progress.rows + chunk.count
             throw UpsertInterrupted(
                 progress: progress, doubtful: error.outcome == .unknown ? doubtful : nil,
-                cause: upsert.definition.explain(error.located(from: progress.rows)))
+                cause: await explained(error.located(from: progress.rows), upsert.definition))
         }
     }
 }

@@ -81,18 +81,37 @@ extension PostgresExecutor {
     @usableFromInline
     func explained<Row: PostgresTable>(
         _ error: PostgresError, _ definition: UpsertDefinition<Row>
-    ) async -> PostgresError {
-        let explained = definition.explain(error)
+    ) async -> PostgresError { await explained([error], definition).first ?? error }
+
+    /// The same of several errors. The server is asked once.
+    func explained<Row: PostgresTable>(
+        _ errors: [PostgresError], _ definition: UpsertDefinition<Row>
+    ) async -> [PostgresError] {
         // In a transaction nothing can be asked any more.
-        guard definition.shape.lacksIndex(error), commitsByItself else { return explained }
-        return await naming(explained, indexesOf: definition.layout.quotedName)
+        guard commitsByItself, errors.contains(where: definition.shape.lacksIndex),
+            let indexes = await indexes(of: definition.layout.quotedName)
+        else { return errors.map(definition.explain) }
+        return errors.map { error in
+            let explained = definition.explain(error, indexes)
+            return definition.shape.lacksIndex(error) ? explained.naming(indexes) : explained
+        }
     }
 
     /// The error that there is no such index, with those that there are.
     func naming(_ error: PostgresError, indexesOf quotedTable: String) async -> PostgresError {
-        guard let indexes = try? await query(UpsertUniqueIndex.query(of: quotedTable)).all() else { return error }
+        guard let indexes = await indexes(of: quotedTable) else { return error }
+        return error.naming(indexes)
+    }
+
+    private func indexes(of quotedTable: String) async -> [UpsertUniqueIndex]? {
+        try? await query(UpsertUniqueIndex.query(of: quotedTable)).all()
+    }
+}
+
+extension PostgresError {
+    fileprivate func naming(_ indexes: [UpsertUniqueIndex]) -> PostgresError {
         let found =
             indexes.isEmpty ? "it has no unique index" : "it has " + indexes.map(\.description).joined(separator: "; ")
-        return error.with(message: "\(error.message); \(found)")
+        return with(message: "\(message); \(found)")
     }
 }

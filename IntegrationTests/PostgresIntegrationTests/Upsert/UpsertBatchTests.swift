@@ -343,6 +343,31 @@ struct UpsertBatchTests {
         other.close()
     }
 
+    /// The link is cut while the third chunk waits for a row that another holds: nobody says what became of it.
+    @Test func u43OfACutConnectionTheLastChunkIsDoubtful() async throws {
+        let other = try await entries()
+        let proxy = try PostgresFaultProxy(to: try await PostgresEphemeralServer.shared())
+        let db = try await PostgresConnection.connect(PostgresConfiguration(url: proxy.connectionURL()))
+        let process = try #require(db.backendProcessID)
+        try await other.script("BEGIN; INSERT INTO upsert_entries VALUES ('k450', 0)")
+        let rows = (0..<1000).map { Plain(key: "k\($0)", n: $0 + 100) }
+        async let interrupted = #expect(throws: UpsertInterrupted.self) {
+            try await db.upsert(Plain.bump.chunks(rows: 200), from: stream(rows))
+        }
+        try await eventually("the stream does not wait") {
+            try await other.query("SELECT count(*) FROM pg_locks WHERE pid = \(process) AND NOT granted", as: Int.self)
+                .one() > 0
+        }
+        proxy.endConnections(.reset)
+        let error = await interrupted
+        #expect(error?.progress.rows == 400)
+        #expect(error?.doubtful == 400..<600)
+        #expect((error?.cause as? PostgresError)?.outcome == .unknown)
+        try await other.script("ROLLBACK")
+        other.close()
+        await proxy.stop()
+    }
+
     // MARK: Deadlocks
 
     enum Setting: CaseIterable { case plain, rows, never, transaction }

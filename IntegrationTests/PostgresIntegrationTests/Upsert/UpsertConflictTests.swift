@@ -209,7 +209,7 @@ struct UpsertConflictTests {
         errors.append(await failure { try await db.upsert(asking(row)) })
         errors.append(await failure { try await db.upsert(asking.rows([row])) })
         errors.append(await failure { try await db.upsert(asking(row).outcomes()) })
-        errors.append(await failure { try await db.upsert(asking.rows([row]), isolation: .row) })
+        errors.append(await failure { try await db.upsert(asking.rows([row]), isolation: .row).check() })
         errors.append(await failure { try await db.transaction { tx in try await tx.upsert(asking(row)) } })
         for error in errors {
             #expect(error?.message.contains("does not say NULLS NOT DISTINCT") == true, "\(String(describing: error))")

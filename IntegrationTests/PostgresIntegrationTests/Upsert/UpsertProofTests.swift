@@ -171,6 +171,80 @@ struct UpsertProofTests {
         #expect(runs.load(ordering: .relaxed) > Self.tasks * 25)
     }
 
+    /// By the upsert's own retry, in statements that are transactions of their own.
+    @Test(arguments: ["repeatable read", "serializable"], [false, true])
+    func batchesAtStrictIsolationEndInSuccess(_ isolation: String, _ byWriter: Bool) async throws {
+        let db = try await table()
+        defer { db.close() }
+        let batches = 25
+        try await together { task, db in
+            try await db.execute("SET default_transaction_isolation = \(unsafeSQL: "'\(isolation)'")")
+            let retry = PostgresTransaction.Retry.upTo(1000)
+            let writer = UpsertWriter(db, Tally.bump, options: .init(retry: retry))
+            for _ in 0..<batches {
+                let rows = (0..<Self.keys).shuffled().map { Tally(key: key($0), hits: 1) }
+                guard byWriter else {
+                    try await db.upsert(Tally.bump.retry(retry).rows(rows))
+                    continue
+                }
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for row in rows { group.addTask { try await writer.upsert(row) } }
+                    try await group.waitForAll()
+                }
+            }
+        }
+        let hits = try await db.query("SELECT hits FROM proof_tallies", as: Int.self).all()
+        #expect(hits == Array(repeating: Self.tasks * batches, count: Self.keys))
+    }
+
+    @Test func batchesRacingDeletes() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let written = Atomic(0)
+        let deleted = Atomic(0)
+        try await together { task, db in
+            for number in 0..<200 {
+                if task % 4 == 0 {
+                    let hits = try await db.query(
+                        "DELETE FROM proof_tallies WHERE key = \(key(number)) RETURNING hits", as: Int.self
+                    ).first()
+                    deleted.add(hits ?? 0, ordering: .relaxed)
+                } else {
+                    let rows = (0..<Self.keys).shuffled().map { Tally(key: key($0), hits: 1) }
+                    let result = try await db.upsert(Tally.bump.rows(rows).outcomes())
+                    #expect(result.outcomes.allSatisfy { $0 == .inserted || $0 == .updated })
+                    written.add(result.affected, ordering: .relaxed)
+                }
+            }
+        }
+        let left = try await db.query("SELECT coalesce(sum(hits), 0)::int8 FROM proof_tallies", as: Int.self).one()
+        #expect(left + deleted.load(ordering: .relaxed) == written.load(ordering: .relaxed))
+        #expect(written.load(ordering: .relaxed) == 12 * 200 * Self.keys)
+    }
+
+    @Test func oneWriterOverAPool() async throws {
+        let db = try await table()
+        defer { db.close() }
+        let server = try await PostgresEphemeralServer.shared()
+        var options = PostgresClient.Options()
+        options.maximumConnections = 8
+        let pool = PostgresClient(
+            try PostgresConfiguration(url: server.connectionURL(over: .unixSocket)), pool: options)
+        let writer = UpsertWriter(pool, Tally.bump)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for task in 0..<Self.tasks {
+                group.addTask {
+                    for number in 0..<Self.upserts { try await writer.upsert(Tally(key: key(task + number), hits: 1)) }
+                }
+            }
+            try await group.waitForAll()
+        }
+        try await expectExact(db)
+        #expect(writer.statistics.rows == Self.tasks * Self.upserts)
+        #expect(writer.statistics.failedRows == 0)
+        await pool.shutdown()
+    }
+
     @Test func insertsRacingDeletes() async throws {
         let db = try await table()
         defer { db.close() }

@@ -37,10 +37,16 @@ public struct PostgresQuery: Sendable {
         return sql
     }
 
+    /// How many bytes its parameters have.
+    public var byteCount: Int { storage.sealed.pointee.bytes }
+
+    /// Why it cannot be sent, its text apart: a value that could not be encoded, too many parameters or bytes. Nil when it can.
+    public var error: PostgresError? { problem }
+
     /// What can be told to be wrong with it, its text apart, before anything is sent.
     var problem: PostgresError? {
         let header = storage.sealed
-        if let failure = header.pointee.failure { return failure.with(sql: sql) }
+        if let failure = header.pointee.failure { return failure.with(sql: failure.sql ?? sql) }
         if header.pointee.parameters > Int(UInt16.max) {
             return PostgresError(
                 code: .invalidArgument, message: "\(header.pointee.parameters) parameters; the protocol takes 65,535",

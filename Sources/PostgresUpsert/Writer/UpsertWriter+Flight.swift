@@ -80,12 +80,11 @@ extension PostgresError {
     var isAboutARow: Bool {
         switch outcome {
         case .notSent:
-            // A value that cannot be encoded, which a codec of the user's may report by any code; not what stands in the way of all.
-            ![
-                .cancelled, .timedOut, .connectionClosed, .connectionLost, .cannotConnect, .tls, .authentication,
-                .brokenProtocol,
-                .invalidConfiguration, .unsupported, .transactionEnded,
-            ].contains(code)
+            // A value that cannot be encoded: by one of the library's codes for that, or whatever a codec of the user's reports. The
+            // others of the library's codes, as those of the pool, and what a server says of a connection stand in the way of all.
+            server == nil
+                && ([.invalidArgument, .typeMismatch, .cannotDecode, .unexpectedNull].contains(code)
+                    || !code.rawValue.hasPrefix("client."))
         case .rejected:
             // A policy of row security is 42501, as a missing privilege is.
             !Self.classesOfAll.contains(String(code.rawValue.prefix(2)))

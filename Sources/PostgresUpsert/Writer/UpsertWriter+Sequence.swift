@@ -7,6 +7,10 @@ extension UpsertWriter {
     /// Its rows join flights with those of other callers. When it fails, the task is cancelled, or its time is up, the rows that were
     /// read before are still written; when the time is up nobody waits for that.
     ///
+    /// All of that is noticed between two rows. While the sequence waits for its next row, neither the end of the time nor a failure
+    /// ends that wait, as ending it would end the sequence and lose what it has still to give: they are noticed when that row comes,
+    /// which is written, too, or at the sequence's end. Cancelling the task ends it if the sequence heeds that, as `AsyncStream` does.
+    ///
     /// - Parameter onFailure: called for each row that failed, in the order in which they failed, until the sequence fails or it throws
     ///   itself, which ends the reading.
     ///   Without it the first failure ends the reading, and is thrown.
@@ -20,9 +24,8 @@ extension UpsertWriter {
         let timer = whenTimeIsUp { sink.close() }
         defer { timer?.cancel() }
         do {
+            // What was read is handed in, whatever is known by then: nobody else has it.
             for try await row in rows {
-                for (row, error) in sink.takeFailures() { try onFailure(row, error) }
-                if Task.isCancelled || sink.isClosed { break }
                 sink.add()
                 let number = state.withLock { $0.queue.number() }
                 add(
@@ -34,6 +37,8 @@ extension UpsertWriter {
                         }
                     })
                 await sink.waitForRoom()
+                for (row, error) in sink.takeFailures() { try onFailure(row, error) }
+                if Task.isCancelled || sink.isClosed { break }
             }
         } catch {
             await sink.waitForEnd()

@@ -24,6 +24,10 @@ public import Postgres
 /// It holds as many rows as ``UpsertWriterOptions/maximumWaiting`` says, of all callers together; whoever comes with one more stands in
 /// line. So no producer, one task or many sequences, gets ahead of the server without bound.
 ///
+/// Of an upsert of which something is asked each row carries its number, so that a row which a trigger suppresses is `notWritten` for
+/// its own caller. A BEFORE trigger on the table must then not do such an upsert into it; and a function of the database
+/// (``UpsertFunction``) answers as it was made, where a suppressed row is an error of its flight.
+///
 /// A flight is a transaction of its own, so there is no writer on a `PostgresTransaction`.
 ///
 /// SQL: that of the upsert, for one row or for many.
@@ -65,7 +69,8 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         over executor: some PostgresExecutor, _ upsert: Upsert<Row, Output>, _ options: UpsertWriterOptions
     ) {
         // The flight itself is run again, and counted.
-        let upsert = upsert.retry(.never)
+        // Others' rows must not suffer for one that a trigger suppresses.
+        let upsert = upsert.retry(.never).numberingRows()
         self.init(
             table: Row.table.name, options: options, declarationError: { upsert.error },
             key: { upsert.flightKey(of: $0) },

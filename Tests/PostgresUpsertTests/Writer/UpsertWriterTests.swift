@@ -4,10 +4,12 @@ import Testing
 
 @testable import PostgresUpsert
 
-/// A server made of closures: it notes each statement, and answers when it is let.
+/// A server made of closures: it notes each statement, and answers when it is let. What the library finds before it sends anything is
+/// found by the library.
 private final class Runway: Sendable {
     private struct State {
         var statements: [[PageStats]] = []
+        var sent: [[PageStats]] = []
         var isClosed = false
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
@@ -21,6 +23,8 @@ private final class Runway: Sendable {
     }
 
     var statements: [[PageStats]] { state.withLock { $0.statements } }
+    /// Without those that were found on this side to be impossible.
+    var sent: [[PageStats]] { state.withLock { $0.sent } }
     var paths: [[String]] { statements.map { $0.map(\.path) } }
 
     /// Statements are not answered until `open()`.
@@ -47,6 +51,10 @@ private final class Runway: Sendable {
             }
             if isOpen { continuation.resume() }
         }
+        for statement in try PageStats.upsert.rows(rows).batch().statements {
+            if let error = statement.query.error { throw error }
+        }
+        state.withLock { $0.sent.append(rows) }
         try answer(rows, number)
         return rows.map(\.hits)
     }
@@ -248,11 +256,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
     }
 
     @Test func u44ARowThatCannotBeEncodedIsFoundToo() async throws {
-        let runway = Runway { (rows, _) throws(PostgresError) in
-            if rows.contains(where: { $0.path.contains("\0") }) {
-                throw PostgresError(code: .invalidArgument, message: "NUL")
-            }
-        }
+        let runway = Runway()
         let writer = runway.writer()
         let tasks = await gather(writer, runway, [row("a"), row("b\0"), row("c")])
         runway.open()
@@ -261,6 +265,19 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
             let output = try? result.get()
             #expect(output == [0, 1, nil, 1][number])
         }
+    }
+
+    /// A flight that is split to find a bad row must not part rows of one key.
+    @Test func u44RowsOfOneKeyKeepTheirOrderBesideABadOne() async throws {
+        let runway = Runway()
+        let writer = runway.writer()
+        let tasks = await gather(writer, runway, [row("a", 1), row("a", 2), row("a", 3), row("b\0", 4)])
+        runway.open()
+        for (number, task) in tasks.enumerated() {
+            let output = try? await task.value
+            #expect(output == [0, 1, 2, 3, nil][number])
+        }
+        #expect(runway.sent.flatMap { $0.map(\.hits) } == [0, 1, 2, 3])
     }
 
     @Test func u44AnErrorOfTheTableIsEverybodysAtOnce() async throws {
@@ -287,6 +304,18 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
     func u44WhichErrorsAreAboutARow(_ code: PostgresError.Code, _ isAboutARow: Bool) {
         #expect(rejected(code).isAboutARow == isAboutARow)
         #expect(!PostgresError(code: code, message: "", outcome: .unknown).isAboutARow)
+    }
+
+    @Test(arguments: [
+        (PostgresError.Code.invalidArgument, true), (.typeMismatch, true), (.init("app.noSuchColour"), true),
+        (.tooManyWaiters, false), (.clientShutDown, false), (.timedOut, false), (.connectionClosed, false),
+        (.invalidConfiguration, false), (.unsupported, false), (.resultTooLarge, false),
+    ])
+    func u44WhichErrorsOfThisSideAreAboutARow(_ code: PostgresError.Code, _ isAboutARow: Bool) {
+        #expect(PostgresError(code: code, message: "").isAboutARow == isAboutARow)
+        // What a server says of a connection that could not be made.
+        let server = PostgresError.Server(severity: "FATAL", sqlState: "53300", message: "")
+        #expect(!PostgresError(code: code, message: "", server: server).isAboutARow)
     }
 
     @Test func u44AMistakeInTheUpsertIsNotLookedForInItsRows() async throws {
@@ -499,6 +528,28 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
             continuation.finish()
         }
         await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: again) }
+    }
+
+    /// While the sequence waits for its next row a failure does not end that wait; the row is written when it comes.
+    @Test func u43TheRowThatComesBehindAFailureIsWritten() async throws {
+        let runway = Runway { (rows, _) throws(PostgresError) in
+            if rows.contains(where: { $0.hits < 0 }) { throw rejected(.checkViolation) }
+        }
+        let writer = runway.writer()
+        let read = Mutex(0)
+        let rows = AsyncStream<PageStats>(unfolding: {
+            let number = read.withLock { number in
+                number += 1
+                return number
+            }
+            if number == 1 { return row("bad", -1) }
+            await until { writer.statistics.failedRows == 1 }
+            return row("p\(number)")
+        })
+        let error = await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: rows) }
+        #expect(error?.code == .checkViolation)
+        #expect(runway.paths == [["bad"], ["p2"]])
+        #expect(read.withLock { $0 } == 2)
     }
 
     @Test func u43RowsReadBeforeASequenceFailsAreWritten() async throws {
