@@ -150,6 +150,62 @@ struct PoolMockTests {
         }
     }
 
+    // MARK: What is left behind
+
+    private static func committed(_ gate: Gate? = nil) -> Step {
+        .steps(
+            [.receive(until: .sync)] + (gate.map { [.wait(for: $0)] } ?? [])
+                + [.send(SilentServerTests.first("COMMIT") + [.readyForQuery()])])
+    }
+
+    /// What the pool asks when something is in flight.
+    private static let isAsked = Step.steps([.expect(.query), .send(.emptyQueryResponse, .readyForQuery())])
+
+    @Test func aCursorThatIsLeftDoesNotKeepItsConnection() async throws {
+        let returned = Gate()
+        try await withClient(
+            [
+                .expect(.sync), .send(.readyForQuery()), .receive(until: .sync), .send(FarewellTests.opened),
+                Self.committed(returned), Self.isAsked, .answer(2), .expectClose,
+            ],
+            options: Self.oneConnection { $0.reset = .never }
+        ) { client in
+            try await client.withConnection { db in
+                for try await _ in try await db.cursor("SELECT 1 AS n", as: Int32.self, fetching: 3) { break }
+            }
+            // Its COMMIT was not answered before the connection came back.
+            returned.open()
+            try await expect(2, client)
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
+    @Test func aCommitOfALeftCursorThatFailsIsFollowedByRollback() async throws {
+        let returned = Gate()
+        try await withClient(
+            [
+                .expect(.sync), .send(.readyForQuery()), .receive(until: .sync), .send(FarewellTests.opened),
+                .receive(until: .sync), .wait(for: returned),
+                .send(
+                    .parseComplete, .parameterDescription([]), .noData, .bindComplete,
+                    .errorResponse("57014", "canceling statement due to user request"), .readyForQuery("E")),
+                .expect(.query), .send(.commandComplete("ROLLBACK"), .readyForQuery()), Self.isAsked, .answer(2),
+                .expectClose,
+            ],
+            options: Self.oneConnection {
+                $0.reset = .never
+                $0.cleanupTimeout = .seconds(50)
+            }
+        ) { client in
+            try await client.withConnection { db in
+                for try await _ in try await db.cursor("SELECT 1 AS n", as: Int32.self, fetching: 3) { break }
+            }
+            returned.open()
+            try await expect(2, client)
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
     @Test func aFailedTransactionIsRolledBackBeforeTheReset() async throws {
         try await withClient(
             [
