@@ -206,6 +206,23 @@ struct PoolMockTests {
         }
     }
 
+    @Test func aTaskMadeInATransactionDoesNotKeepItsConnection() async throws {
+        let (end, ends) = AsyncStream<Void>.makeStream()
+        try await withClient(
+            [SilentServerTests.begun, Self.committed(), .answerAgain(2), .expectClose],
+            options: Self.oneConnection { $0.reset = .never }
+        ) { client in
+            let task = try await client.transaction { tx in
+                _ = try await tx.query("SELECT 1 AS n", as: Int32.self).one()
+                return Task { for await _ in end {} }
+            }
+            try await expect(2, client)
+            #expect(client.statistics.closes.isEmpty)
+            ends.finish()
+            await task.value
+        }
+    }
+
     @Test func aFailedTransactionIsRolledBackBeforeTheReset() async throws {
         try await withClient(
             [
