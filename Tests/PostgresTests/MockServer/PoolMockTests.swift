@@ -1,4 +1,6 @@
+import PostgresProtocol
 import PostgresTesting
+import PostgresTransport
 import TestTurns
 import Testing
 
@@ -220,6 +222,39 @@ struct PoolMockTests {
             #expect(client.statistics.closes.isEmpty)
             ends.finish()
             await task.value
+        }
+    }
+
+    @Test func aLockWhoseWaitWasCancelledIsGivenBackBeforeThePoolSendsAnything() async throws {
+        let locking = Gate()
+        let returned = Gate()
+        func done(_ name: String) -> Step { .send(Message.reply(columns: [.int4], rows: [[nil]], tag: name)) }
+        try await withClient(
+            [
+                .receive(until: .sync), .open(locking), .wait(for: returned), done("SELECT 1"),
+                .receive(until: .sync), done("SELECT 1"), Self.isAsked, .answer(2), .expectClose,
+            ],
+            options: Self.oneConnection {
+                $0.reset = .never
+                $0.cleanupTimeout = .seconds(50)
+            }
+        ) { client in
+            let task = Task {
+                try await client.withConnection { db in
+                    do { try await db.withAdvisoryLock(7) { Issue.record("the body ran") } } catch {
+                        return db.core.state.withLock { $0.queue.count }
+                    }
+                    return 0
+                }
+            }
+            await locking.opened()
+            task.cancel()
+            // It is in the queue already.
+            let count = try await task.value
+            #expect(count == 2)
+            returned.open()
+            try await expect(2, client)
+            #expect(client.statistics.closes.isEmpty)
         }
     }
 
