@@ -179,6 +179,7 @@ extension ConnectionCore {
         }
         state.exclusiveWriter = gate.number
         state.cancelGate = gate
+        readForCancelling(&state)
         return gate
     }
 
