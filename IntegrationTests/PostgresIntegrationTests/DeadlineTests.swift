@@ -148,6 +148,26 @@ struct DeadlineTests {
         try await expectUsable(db)
     }
 
+    @Test func aCopyInWhoseSourceEndsBehindTheDeadlineIsUndone() async throws {
+        let (db, table) = try await sleepy()
+        let clock = ContinuousClock()
+        let error = await failure {
+            let deadline = clock.now + .milliseconds(600)
+            try await withPostgresTimeout(.milliseconds(500)) {
+                try await db.copy(into: table) { writer in
+                    try await writer.write("0\n")
+                    try await writer.flush()
+                    try await clock.sleep(until: deadline)
+                }
+            }
+        }
+        #expect(error?.code == .timedOut)
+        #expect(error?.outcome == .rejected)
+        let rows = try await count(db, table)
+        #expect(rows == 0)
+        try await expectUsable(db)
+    }
+
     @Test func aCopyInWaitsForALockNoLongerThanItMay() async throws {
         let (db, table) = try await sleepy()
         let holder = try await connect()
@@ -436,7 +456,8 @@ struct DeadlineTests {
         #expect(rows == 0)
     }
 
-    @Test func aBlockingCopyPastItsDeadlineIsUndone() async throws {
+    @Test(arguments: [true, false])
+    func aBlockingCopyPastItsDeadlineIsUndone(writesOn: Bool) async throws {
         let db = try await blocking()
         let table = uniqueName("blocking")
         _ = try await onThread { try db.execute("CREATE TABLE \(identifier: table) (n int)") }
@@ -445,6 +466,7 @@ struct DeadlineTests {
                 try writer.write("1\n")
                 try writer.flush()
                 usleep(550_000)
+                guard writesOn else { return }
                 try writer.write("2\n")
                 try writer.flush()
             }
