@@ -40,17 +40,6 @@ struct DeadlineTests {
         try await db.query("SELECT count(*) FROM \(identifier: table)", as: Int.self).one()
     }
 
-    /// Waits until the server sleeps for the connection.
-    private func sleeping(_ db: PostgresConnection) async throws {
-        let other = try await connect()
-        let pid = try #require(db.backendProcessID)
-        try await eventually("sleeping") {
-            try await other.query(
-                "SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = \(pid)", as: String.self
-            ).one() == "PgSleep"
-        }
-    }
-
     // MARK: Transactions
 
     @Test func aCommitPastItsDeadlineIsCancelledAndItsOutcomeKnown() async throws {
@@ -105,7 +94,7 @@ struct DeadlineTests {
                 }
             }
         }
-        try await sleeping(db)
+        try await untilSleeping(db)
         if cancelled { task.cancel() }
         let error = await task.value
         #expect(error?.code == (cancelled ? .cancelled : .timedOut))
@@ -296,7 +285,7 @@ struct DeadlineTests {
         let (db, table) = try await sleepy()
         let pipeline = large(table)
         let run = Task { try await db.run(pipeline) }
-        try await sleeping(db)
+        try await untilSleeping(db)
         let wasRunning = try await db.cancel()
         #expect(wasRunning)
         let results = try await run.value

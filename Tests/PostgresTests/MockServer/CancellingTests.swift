@@ -232,11 +232,12 @@ struct MockCancellingTests {
     @Test(arguments: [0.9, 1.1])
     func `a server that answers about when time is up gives a truthful outcome`(share: Double) async throws {
         let never = Gate()
+        let asked = Gate()
         let script: [Step] = [
-            .acceptTrust(), .expect(firstExecution), .delay(.milliseconds(20) + .milliseconds(200) * share),
+            .acceptTrust(), .expect(firstExecution), .wait(for: asked), .delay(.milliseconds(200) * share),
             .send(Self.stopped()),
         ]
-        try await Self.with([script, [.expect(.cancelRequest), .close], [.wait(for: never)]], mayEndEarly: true) {
+        try await Self.with([script, Self.cancelling(asked), [.wait(for: never)]], mayEndEarly: true) {
             $0.cancelTimeout = .milliseconds(200)
         } _: { db, _ in
             let error = await failure { try await withPostgresTimeout(.milliseconds(20)) { try await db.number() } }
