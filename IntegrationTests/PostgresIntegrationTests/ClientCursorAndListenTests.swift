@@ -41,6 +41,55 @@ struct ClientCursorAndListenTests {
         await client.shutdown()
     }
 
+    @Test func aCursorThatIsLeftInABodyDoesNotCostTheConnection() async throws {
+        let client = try await makeClient { $0.maximumConnections = 1 }
+        for _ in 0..<20 {
+            try await client.withConnection { db in
+                for try await number in try await db.cursor(
+                    "SELECT generate_series(1, 1000)", as: Int32.self, fetching: 2)
+                where number == 3 {
+                    break
+                }
+            }
+            try await client.transaction { tx in
+                for try await number in try await tx.cursor(
+                    "SELECT generate_series(1, 1000)", as: Int32.self, fetching: 2)
+                where number == 3 {
+                    break
+                }
+            }
+            try await client.withConnection { db in
+                for try await number in try await db.cursor(
+                    "SELECT generate_series(1, 1000)", as: Int32.self, fetching: 2, withHold: true)
+                where number == 3 {
+                    break
+                }
+            }
+        }
+        #expect(client.statistics.connects == 1)
+        #expect(client.statistics.closes.isEmpty)
+        let left = try await client.query(
+            "SELECT count(*) FROM pg_cursors WHERE name LIKE 'postgres_swift%'", as: Int.self
+        )
+        .one()
+        #expect(left == 0)
+        await client.shutdown()
+    }
+
+    @Test func whatACursorDidThatIsLeftIsCommittedAlthoughItsConnectionGoes() async throws {
+        let db = try await connect()
+        let table = try await makeTable(db)
+        do {
+            let other = try await connect()
+            for try await _ in try await other.cursor(
+                "INSERT INTO \(identifier: table) SELECT generate_series(1, 10) RETURNING n", as: Int.self, fetching: 2)
+            {
+                break
+            }
+        }
+        try await eventually("the rows are there") { try await numbers(db, table).count == 10 }
+    }
+
     @Test func aCursorThatFailsGivesItsConnectionBackOnce() async throws {
         let client = try await makeClient { $0.maximumConnections = 1 }
         let refused = await failure { try await client.cursor("SELECT no_such_column", as: Int.self) }

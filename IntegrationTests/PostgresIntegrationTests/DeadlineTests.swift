@@ -40,17 +40,6 @@ struct DeadlineTests {
         try await db.query("SELECT count(*) FROM \(identifier: table)", as: Int.self).one()
     }
 
-    /// Waits until the server sleeps for the connection.
-    private func sleeping(_ db: PostgresConnection) async throws {
-        let other = try await connect()
-        let pid = try #require(db.backendProcessID)
-        try await eventually("sleeping") {
-            try await other.query(
-                "SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = \(pid)", as: String.self
-            ).one() == "PgSleep"
-        }
-    }
-
     // MARK: Transactions
 
     @Test func aCommitPastItsDeadlineIsCancelledAndItsOutcomeKnown() async throws {
@@ -105,7 +94,7 @@ struct DeadlineTests {
                 }
             }
         }
-        try await sleeping(db)
+        try await untilSleeping(db)
         if cancelled { task.cancel() }
         let error = await task.value
         #expect(error?.code == (cancelled ? .cancelled : .timedOut))
@@ -139,6 +128,26 @@ struct DeadlineTests {
         let error = await failure {
             try await withPostgresTimeout(.seconds(1)) {
                 try await db.copy(into: table, column: "seconds", values: [Int32(60), 60])
+            }
+        }
+        #expect(error?.code == .timedOut)
+        #expect(error?.outcome == .rejected)
+        let rows = try await count(db, table)
+        #expect(rows == 0)
+        try await expectUsable(db)
+    }
+
+    @Test func aCopyInWhoseSourceEndsBehindTheDeadlineIsUndone() async throws {
+        let (db, table) = try await sleepy()
+        let clock = ContinuousClock()
+        let error = await failure {
+            let deadline = clock.now + .milliseconds(600)
+            try await withPostgresTimeout(.milliseconds(500)) {
+                try await db.copy(into: table) { writer in
+                    try await writer.write("0\n")
+                    try await writer.flush()
+                    try await clock.sleep(until: deadline)
+                }
             }
         }
         #expect(error?.code == .timedOut)
@@ -276,7 +285,7 @@ struct DeadlineTests {
         let (db, table) = try await sleepy()
         let pipeline = large(table)
         let run = Task { try await db.run(pipeline) }
-        try await sleeping(db)
+        try await untilSleeping(db)
         let wasRunning = try await db.cancel()
         #expect(wasRunning)
         let results = try await run.value
@@ -436,7 +445,8 @@ struct DeadlineTests {
         #expect(rows == 0)
     }
 
-    @Test func aBlockingCopyPastItsDeadlineIsUndone() async throws {
+    @Test(arguments: [true, false])
+    func aBlockingCopyPastItsDeadlineIsUndone(writesOn: Bool) async throws {
         let db = try await blocking()
         let table = uniqueName("blocking")
         _ = try await onThread { try db.execute("CREATE TABLE \(identifier: table) (n int)") }
@@ -445,6 +455,7 @@ struct DeadlineTests {
                 try writer.write("1\n")
                 try writer.flush()
                 usleep(550_000)
+                guard writesOn else { return }
                 try writer.write("2\n")
                 try writer.flush()
             }

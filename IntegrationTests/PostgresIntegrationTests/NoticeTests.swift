@@ -45,6 +45,27 @@ struct NoticeTests {
         #expect(expected == 20000)
     }
 
+    private enum Local {
+        @TaskLocal static var value = "nobody's"
+    }
+
+    @Test func aHandlerHasNoValuesOfWhoeverReads() async throws {
+        let seen = Mutex<[String]>([])
+        let server = try await PostgresEphemeralServer.shared()
+        var configuration = try PostgresConfiguration(url: server.connectionURL(over: .unixSocket))
+        configuration.noticeHandler = { _ in seen.withLock { $0.append(Local.value) } }
+        let told = configuration
+        try await onThread {
+            let db = try PostgresBlockingConnection.connect(told)
+            // A blocking call reads its own reply, and the notice before it.
+            try Local.$value.withValue("the caller's") {
+                _ = try db.script("DO $$ BEGIN RAISE NOTICE 'hello'; END $$")
+            }
+        }
+        await eventually("the notice comes") { seen.withLock { $0.count == 1 } }
+        #expect(seen.withLock { $0 } == ["nobody's"])
+    }
+
     @Test func configurationsWithTheSameHandlerAreEqual() throws {
         var one = PostgresConfiguration(user: "a")
         one.noticeHandler = { _ in }

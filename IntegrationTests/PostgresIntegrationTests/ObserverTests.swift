@@ -121,6 +121,11 @@ struct ObserverTests {
         do { try await db.copy(into: "observed") { _ in throw Broken() } } catch is Broken {}
         let broken = try #require(recorder.only())
         #expect(broken.result.error?.message.contains("the source of the COPY failed") == true)
+        #expect(broken.result.error?.code == .sourceFailed)
+
+        let cancelled = CancellationError()
+        do { try await db.copy(into: "observed") { _ in throw cancelled } } catch is CancellationError {}
+        #expect(recorder.only()?.result.error?.code == .cancelled)
 
         for try await _ in try await db.copy(from: "observed") {}
         let bytes = try #require(recorder.only())

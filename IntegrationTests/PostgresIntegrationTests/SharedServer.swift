@@ -63,6 +63,20 @@ func eventually(
     }
 }
 
+/// Waits until the server is inside of `pg_sleep` for a connection.
+func untilSleeping(_ processID: Int32?) async throws {
+    let pid = try #require(processID)
+    let other = try await connect()
+    defer { other.close() }
+    try await eventually("sleeping") {
+        try await other.query(
+            "SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = \(pid)", as: String.self
+        ).one() == "PgSleep"
+    }
+}
+
+func untilSleeping(_ db: PostgresConnection) async throws { try await untilSleeping(db.backendProcessID) }
+
 /// How many sockets of this process lead to this port of this machine.
 func openSockets(toPort port: Int) -> Int {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []

@@ -47,6 +47,37 @@ struct StreamTests {
         db.close()
     }
 
+    /// Until the server cannot send any more.
+    private func untilBlocked(_ db: PostgresConnection) async throws {
+        let pid = try #require(db.backendProcessID)
+        let other = try await connect()
+        defer { other.close() }
+        try await eventually("blocked") {
+            try await other.query(
+                "SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = \(pid)", as: String.self
+            ).one() == "ClientWrite"
+        }
+    }
+
+    @Test func aStreamThatNobodyReadsCanBeCancelled() async throws {
+        let db = try await connect { $0.cancelTimeout = .seconds(30) }
+        var rows = try await db.stream(Self.large, as: (Int32, String).self).makeAsyncIterator()
+        _ = try await rows.next()
+        try await untilBlocked(db)
+        #expect(try await db.cancel())
+        let error = await failure { while try await rows.next() != nil {} }
+        #expect(error?.code == .queryCanceled)
+        try await expectUsable(db)
+
+        var copied = try await db.copy(rowsOf: Self.large, as: (Int32, String).self).makeAsyncIterator()
+        _ = try await copied.next()
+        try await untilBlocked(db)
+        #expect(try await db.cancel())
+        let copyError = await failure { while try await copied.next() != nil {} }
+        #expect(copyError?.code == .queryCanceled)
+        try await expectUsable(db)
+    }
+
     @Test(arguments: [true, false])
     func leavingTheLoopEarlyLeavesTheConnectionInStep(_ callersMayRead: Bool) async throws {
         let db = try await connect { if !callersMayRead { $0.callerReadsBelowLatency = .zero } }

@@ -17,15 +17,6 @@ struct TimeoutTests {
         ).one()
     }
 
-    /// Waits until the server runs a pg_sleep for the connection.
-    func sleeping(_ db: PostgresConnection) async throws {
-        let other = try await connect()
-        try await eventually("sleeping") {
-            let (state, query) = try await activity(of: db, seenBy: other)
-            return state == "active" && query.contains("pg_sleep")
-        }
-    }
-
     @Test(arguments: PostgresEphemeralServer.Address.allCases)
     func aStatementPastItsDeadlineIsGoneFromTheServer(address: PostgresEphemeralServer.Address) async throws {
         let db = try await connect(over: address) { $0.cancelTimeout = .seconds(50) }
@@ -153,7 +144,7 @@ struct TimeoutTests {
                 try await withPostgresCancellation(.cancelRequest) { try await db.execute("SELECT pg_sleep(60)") }
             }
         }
-        try await sleeping(db)
+        try await untilSleeping(db)
         task.cancel()
         let error = await task.value
         #expect(error?.code == .cancelled)
@@ -171,7 +162,7 @@ struct TimeoutTests {
                 for try await _ in try await db.stream("SELECT 1, pg_sleep(60)", as: PostgresRow.self) {}
             }
         }
-        try await sleeping(db)
+        try await untilSleeping(db)
         task.cancel()
         #expect(await task.value?.outcome == .rejected)
         try await expectUsable(db)
@@ -182,7 +173,7 @@ struct TimeoutTests {
         let idle = try await db.cancel()
         #expect(!idle)
         let task = Task { await failure { try await db.execute("SELECT pg_sleep(60)") } }
-        try await sleeping(db)
+        try await untilSleeping(db)
         let wasRunning = try await db.cancel()
         #expect(wasRunning)
         #expect(await task.value?.code == .queryCanceled)
@@ -206,13 +197,14 @@ struct TimeoutTests {
         configuration.queryTimeout = nil
         let unbounded = configuration
         let db = try await onThread { try PostgresBlockingConnection.connect(unbounded) }
+        let processID = try await onThread { try db.query("SELECT pg_backend_pid()", as: Int32.self).one() }
         let running = Task {
             try await onThread { () -> PostgresError? in
                 do throws(PostgresError) { try db.execute("SELECT pg_sleep(60)") } catch { return error }
                 return nil
             }
         }
-        try await Task.sleep(for: .milliseconds(100))
+        try await untilSleeping(processID)
         _ = try await onThread { try db.cancel() }
         #expect(try await running.value?.code == .queryCanceled)
     }

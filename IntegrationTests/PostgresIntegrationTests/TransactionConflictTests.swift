@@ -243,7 +243,7 @@ struct TransactionConflictTests {
         let key = PostgresAdvisoryLockKey(uniqueName("cancelled"))
         try await other.withAdvisoryLock(key) {
             let task = Task { try await db.withAdvisoryLock(key) { Issue.record("the body ran") } }
-            try await Task.sleep(for: .milliseconds(100))
+            try await untilWaiting(db.backendProcessID, other)
             task.cancel()
             let error = await failure { try await task.value }
             #expect(error?.code == .cancelled)
@@ -252,6 +252,51 @@ struct TransactionConflictTests {
         try await eventually("the lock is free") {
             try await other.transaction { try await $0.tryLock(advisory: key) }
         }
+    }
+
+    /// Waits until the server waits for an advisory lock for the connection.
+    private func untilWaiting(_ processID: Int32?, _ other: PostgresConnection) async throws {
+        let pid = try #require(processID)
+        try await eventually("waiting") {
+            try await other.query(
+                "SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = \(pid)", as: String.self
+            ).one() == "advisory"
+        }
+    }
+
+    @Test func aCancelledWaitForALockTakesItFromNobodyWhoGetsTheConnectionNext() async throws {
+        let client = try await makeClient {
+            $0.maximumConnections = 1
+            $0.cleanupTimeout = .seconds(50)
+        }
+        let other = try await connect()
+        let key = PostgresAdvisoryLockKey(uniqueName("pooled"))
+        for _ in 0..<10 {
+            try await other.withAdvisoryLock(key) {
+                let (pids, told) = AsyncStream<Int32?>.makeStream()
+                let task = Task {
+                    try await client.withConnection { db in
+                        told.yield(db.backendProcessID)
+                        try await db.withAdvisoryLock(key) { Issue.record("the body ran") }
+                    }
+                }
+                var iterator = pids.makeAsyncIterator()
+                try await untilWaiting(await iterator.next() ?? nil, other)
+                task.cancel()
+                let error = await failure { try await task.value }
+                #expect(error?.code == .cancelled)
+            }
+            try await client.withConnection { db in
+                try await db.withAdvisoryLock(key) {
+                    for _ in 0..<5 {
+                        let isFree = try await other.transaction { try await $0.tryLock(advisory: key) }
+                        #expect(!isFree)
+                    }
+                }
+            }
+        }
+        #expect(client.statistics.connects == 1)
+        await client.shutdown()
     }
 
     @Test func aConnectionThatCannotGiveALockBackIsClosed() async throws {

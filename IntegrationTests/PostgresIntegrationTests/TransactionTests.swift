@@ -344,10 +344,10 @@ struct TransactionTests {
             let slow = Task {
                 try await db.transaction { tx in
                     if number > 0 { try await tx.execute(insert(number, table)) }
-                    try await tx.execute("SELECT pg_sleep(0.3)")
+                    try await tx.execute("SELECT pg_sleep(60)")
                 }
             }
-            try await Task.sleep(for: .milliseconds(100))
+            try await untilSleeping(db)
             slow.cancel()
             let slowError = await failure { try await slow.value }
             #expect(slowError?.code == .cancelled)
@@ -373,8 +373,8 @@ struct TransactionTests {
         let table = try await makeTable(db)
         let error = await failure {
             try await db.transaction { tx in
-                let first = Task { try await tx.execute("SELECT pg_sleep(0.3)") }
-                try await Task.sleep(for: .milliseconds(100))
+                let first = Task { try await tx.execute("SELECT pg_sleep(60)") }
+                try await untilSleeping(db)
                 first.cancel()
                 let cancelled = await failure { try await first.value }
                 #expect(cancelled?.code == .cancelled)
@@ -474,10 +474,10 @@ struct TransactionTests {
         try await db.transaction { tx in
             let inner = Task {
                 try await tx.transaction { inner in
-                    try await inner.execute("INSERT INTO \(identifier: table) SELECT 1 FROM pg_sleep(0.3)")
+                    try await inner.execute("INSERT INTO \(identifier: table) SELECT 1 FROM pg_sleep(60)")
                 }
             }
-            try await Task.sleep(for: .milliseconds(100))
+            try await untilSleeping(db)
             inner.cancel()
             let error = await failure { try await inner.value }
             #expect(error?.code == .cancelled)

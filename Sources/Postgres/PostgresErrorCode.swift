@@ -50,6 +50,9 @@ extension PostgresError.Code {
     public static let resultTooLarge = Self("client.resultTooLarge")
     /// A transaction was used behind its end, or while one nested in it is open. Nothing was sent.
     public static let transactionEnded = Self("client.transactionEnded")
+    /// What a COPY was to copy in could not be had: its source threw an error that is none of this library's. Only an observer is told
+    /// this; the caller gets the source's own error.
+    public static let sourceFailed = Self("client.sourceFailed")
     /// The statement does something that this call cannot do, such as COPY.
     public static let unsupported = Self("client.unsupported")
 }

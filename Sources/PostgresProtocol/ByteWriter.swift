@@ -110,6 +110,13 @@ package struct ByteWriter: ~Copyable {
         if position >= 0, position < count { count = position }
     }
 
+    /// Takes out what was written in the middle; what stands behind it moves up.
+    package mutating func remove(_ range: Range<Int>) {
+        guard range.lowerBound >= 0, range.upperBound <= count, !range.isEmpty else { return }
+        (base + range.lowerBound).copyMemory(from: base + range.upperBound, byteCount: count &- range.upperBound)
+        count &-= range.count
+    }
+
     package mutating func removeAll() { count = 0 }
 
     /// Empties it after use. Memory that a large message needed is given up only when many small ones came after it: whoever sends

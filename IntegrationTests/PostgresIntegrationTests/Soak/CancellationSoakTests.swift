@@ -9,8 +9,9 @@ private enum SoakPlan {
     static let cancellations = isLong ? 100_000 : 10_000
 }
 
-/// Cancellations at random moments, of tasks and by deadlines, of everything that a connection or a pool can be asked for, each with a
-/// token of its own: ten thousand on connections, as many on a pool; ten times that with `POSTGRES_SOAK=all`.
+/// Cancellations at random moments, of tasks, by deadlines and by `cancel()`, of everything that a connection or a pool can be asked
+/// for, each with a token of its own: ten thousand on connections, as many on a pool; ten times that with `POSTGRES_SOAK=all`. Only
+/// those count that ended what was sent; what came to its own end before is counted beside them.
 ///
 /// What must hold: what succeeds has its own token; 57014 comes to nobody as such, and to nobody who did not ask for an end; every
 /// call returns; no connection is lost, and none stays in use.
@@ -19,14 +20,25 @@ private enum SoakPlan {
     .timeLimit(.minutes(SoakPlan.isLong ? 30 : 5)))
 struct CancellationSoakTests {
     enum Way: Sendable, CaseIterable {
-        case none, task, deadline
+        case none, task, deadline, request
+
+        /// What tells that it had its effect.
+        var code: PostgresError.Code? {
+            switch self {
+            case .none: nil
+            case .task: .cancelled
+            case .deadline: .timedOut
+            case .request: .queryCanceled
+            }
+        }
     }
 
     /// Asks for a token, and cancels that after so many microseconds.
     ///
-    /// - Returns: whether it was sent.
+    /// - Parameter cancel: sends a request to cancel whatever the connection runs.
+    /// - Returns: whether it was sent, and ended for that.
     private static func run(
-        _ use: SoakUse, _ way: Way, after delay: Int, _ tally: SoakTally,
+        _ use: SoakUse, _ way: Way, after delay: Int, _ tally: SoakTally, _ cancel: Cancel?,
         _ ask: @escaping @Sendable () async throws -> Void
     ) async -> Bool {
         let start = ContinuousClock.now
@@ -35,22 +47,18 @@ struct CancellationSoakTests {
             switch way {
             case .none: try await ask()
             case .deadline: try await withPostgresTimeout(.microseconds(delay)) { try await ask() }
-            case .task:
+            case .task, .request:
                 let task = Task { try await ask() }
                 try? await Task.sleep(for: .microseconds(delay))
-                task.cancel()
+                if way == .task { task.cancel() } else { await cancel?() }
                 try await task.value
             }
             tally.note("\(use) \(way == .none ? "whole" : "in time")")
-            return true
+            return false
         } catch let error as PostgresError {
-            let expected: PostgresError.Code? =
-                switch way {
-                case .none: nil
-                case .task: .cancelled
-                case .deadline: .timedOut
-                }
-            #expect(error.code == expected, "\(use) \(way): \(error)")
+            // What stops BEGIN, stops the statement behind it.
+            let isBehindBegin = way != .none && use == .transaction && error.code == .inFailedSqlTransaction
+            #expect(error.code == way.code || isBehindBegin, "\(use) \(way): \(error)")
             tally.note("\(use) \(way) \(error.outcome)")
             return error.outcome != .notSent
         } catch {
@@ -59,11 +67,15 @@ struct CancellationSoakTests {
         }
     }
 
-    /// Draws what to ask for, and how, until there were enough cancellations of what was sent.
+    typealias Cancel = @Sendable () async -> Void
+
+    /// Draws what to ask for, and how, until enough of what was sent was cancelled.
     ///
-    /// - Parameter isAlone: whether others' statements are never in flight on the same connection.
+    /// - Parameters:
+    ///   - isAlone: whether others' statements are never in flight on the same connection.
+    ///   - cancel: nil if there is no connection to ask it of.
     private static func ask(
-        _ base: Int, seed: UInt64, _ tally: SoakTally, isAlone: Bool, upTo goal: Int,
+        _ base: Int, seed: UInt64, _ tally: SoakTally, isAlone: Bool, upTo goal: Int, cancel: Cancel? = nil,
         _ work: @escaping @Sendable (SoakUse, SoakUse.Token) async throws -> Void
     ) async {
         var random = SplitMix(state: seed &+ UInt64(base))
@@ -71,14 +83,30 @@ struct CancellationSoakTests {
         while tally.cancellations(isAlone: isAlone) < goal {
             // A pipeline has three.
             number += 3
-            let way: Way = [.none, .task, .task, .deadline, .deadline][Int(random.next() % 5)]
+            let ways: [Way] = [.none, .task, .task, .deadline, .deadline, .request]
+            let way = ways[Int(random.next() % (cancel == nil ? 5 : 6))]
             // Every other one is a query.
             let use = SoakUse(rawValue: Int(random.next() % UInt64(2 * SoakUse.allCases.count))) ?? .query
             // Long enough for most requests to arrive, or so short that they come about when it ends.
-            let longest: UInt64 = isAlone && random.next() % 2 == 0 ? 50_000 : 5000
+            let isLong = isAlone && way != .none && random.next() % 8 != 0
+            let longest: UInt64 = isLong ? 200_000 : 5000
             let token = SoakUse.Token(number: number, sleep: Double(random.next() % longest) / 1_000_000)
-            let isSent = await run(use, way, after: Int(random.next() % 6000), tally) { try await work(use, token) }
-            if way != .none, isSent { tally.cancelled(isAlone: isAlone) }
+            let delay = Int(random.next() % (isLong ? 20_000 : 6000))
+            let isCancelled = await run(use, way, after: delay, tally, cancel) {
+                try await work(use, token)
+            }
+            if isCancelled { tally.cancelled(isAlone: isAlone) }
+        }
+    }
+
+    private static func cancelling(_ db: PostgresConnection) -> Cancel {
+        {
+            do throws(PostgresError) {
+                try await db.cancel()
+            } catch {
+                // The end of a cursor that was left may be in flight before the statement.
+                #expect(error.code == .unsupported, "\(error)")
+            }
         }
     }
 
@@ -106,7 +134,7 @@ struct CancellationSoakTests {
             #expect(tally.count("\(use) whole") > 0)
             #expect(tally.count("\(use) task") > 0)
         }
-        for use in [SoakUse.query, .pipeline, .stream, .cursor] {
+        for use in [SoakUse.query, .pipeline, .stream, .cursor, .transaction] {
             #expect(tally.count("\(use) task rejected") > 0)
             #expect(tally.count("\(use) deadline rejected") > 0)
         }
@@ -135,21 +163,25 @@ struct CancellationSoakTests {
         await withTaskGroup(of: Void.self) { group in
             for (number, db) in connections.enumerated() {
                 let isAlone = number < 10
+                var canceller: Cancel?
+                if isAlone { canceller = Self.cancelling(db) }
+                let cancel = canceller
                 for task in 0..<(isAlone ? 1 : 4) {
                     group.addTask {
                         await Self.ask(
                             number * 10 + task + 1, seed: seed, tally, isAlone: isAlone,
-                            upTo: SoakPlan.cancellations / 2
+                            upTo: SoakPlan.cancellations / 2, cancel: cancel
                         ) { use, token in try await use.run(token, on: db, tally) }
                     }
                 }
             }
         }
-        print("cancellation soak, connections: seed \(seed), \(start.duration(to: .now)): \(tally.description)")
+        print("cancellation soak, connections: seed \(seed), \(start.duration(to: .now)), \(tally.summary)")
         for db in connections {
             #expect(!db.isClosed)
             try await expectUsable(db)
         }
+        for use in [SoakUse.query, .copyIn, .transaction] { #expect(tally.count("\(use) request rejected") > 0) }
         try await Self.expectRest(tally, connections[1])
         for db in connections { db.close() }
         try await server.stop()
@@ -181,7 +213,7 @@ struct CancellationSoakTests {
             }
         }
         print(
-            "cancellation soak, pool: seed \(seed), \(start.duration(to: .now)): \(tally.description);"
+            "cancellation soak, pool: seed \(seed), \(start.duration(to: .now)), \(tally.summary);"
                 + " connects \(client.statistics.connects), closes \(client.statistics.closes)")
         // Back to where it was: nobody waits, nothing is in use, and nothing was lost.
         await eventually("the pool does not come to rest") {

@@ -4,7 +4,7 @@ import Testing
 
 /// A way to ask the server for a token, which its rows must then have, and no other's.
 enum SoakUse: Int, Sendable, CaseIterable {
-    case query, pipeline, stream, cursor, copyOut, copyIn
+    case query, pipeline, stream, cursor, copyOut, copyIn, transaction, leftStream, leftCursor
 
     /// What somebody asks for, and how many seconds the server takes for it.
     struct Token: Sendable {
@@ -29,6 +29,10 @@ enum SoakUse: Int, Sendable, CaseIterable {
             let sql = "SELECT \(token.number)::int8 FROM pg_sleep(\(token.sleep)), generate_series(1, \(Self.rowCount))"
             try await Self.expectRows(try await db.copy(rowsOf: "\(unsafeSQL: sql)", as: Int.self), token)
         case .copyIn: try await Self.copyIn(token, on: db, tally)
+        case .transaction: try await db.transaction { tx in try await Self.transaction(token, tx) }
+        case .leftStream: try await Self.leave(try await db.stream(Self.rows(token), as: Int.self), token)
+        case .leftCursor:
+            try await Self.leave(try await db.cursor(Self.rows(token), as: Int.self, fetching: 20), token)
         }
     }
 
@@ -38,6 +42,10 @@ enum SoakUse: Int, Sendable, CaseIterable {
         case .query: try await Self.query(token, on: client)
         case .pipeline: try await Self.pipeline(token, on: client)
         case .stream: try await Self.stream(token, on: client)
+        case .transaction: try await client.transaction { tx in try await Self.transaction(token, tx) }
+        case .leftStream: try await Self.leave(try await client.stream(Self.rows(token), as: Int.self), token)
+        case .leftCursor:
+            try await Self.leave(try await client.cursor(Self.rows(token), as: Int.self, fetching: 20), token)
         case .cursor, .copyOut, .copyIn: try await client.withConnection { db in try await run(token, on: db, tally) }
         }
     }
@@ -53,6 +61,28 @@ enum SoakUse: Int, Sendable, CaseIterable {
             count += 1
         }
         #expect(count == rowCount)
+    }
+
+    /// Reads some rows, and not the others.
+    private static func leave(_ rows: some AsyncSequence<Int, PostgresError>, _ token: Token) async throws {
+        var count = 0
+        for try await number in rows {
+            if number != token.number { Issue.record("a foreign token: \(number) for \(token.number)") }
+            count += 1
+            if count == 1 + token.number % 45 { return }
+        }
+        Issue.record("\(count) rows")
+    }
+
+    /// Two statements, or one and another in a savepoint.
+    private static func transaction(_ token: Token, _ tx: PostgresTransaction) async throws {
+        let half = Token(number: token.number, sleep: token.sleep / 2)
+        try await query(half, on: tx)
+        if token.number.isMultiple(of: 2) {
+            try await query(half, on: tx)
+        } else {
+            try await tx.transaction { inner in try await query(half, on: inner) }
+        }
     }
 
     private static func query(_ token: Token, on db: some PostgresExecutor) async throws {
@@ -86,7 +116,8 @@ enum SoakUse: Int, Sendable, CaseIterable {
         do {
             let copied = try await db.copy(into: "soak", columns: ["token"]) { writer in
                 for part in 0..<2 {
-                    if part > 0 { try? await Task.sleep(for: .seconds(token.sleep)) }
+                    // The deadline does not end this pause.
+                    if part > 0 { try? await Task.sleep(for: .seconds(min(token.sleep, 0.02))) }
                     for _ in 0..<10 { try await writer.write("\(token.number)\n") }
                     try await writer.flush()
                 }
@@ -106,7 +137,7 @@ final class SoakTally: Sendable {
         var counts: [String: Int] = [:]
         var copied: Set<Int> = []
         var doubted: Set<Int> = []
-        /// Cancellations of what was sent: of tasks that have a connection alone, and of others.
+        /// What was sent and ended because of a cancellation: of tasks that have a connection alone, and of others.
         var alone = 0
         var shared = 0
     }
@@ -119,9 +150,12 @@ final class SoakTally: Sendable {
     func copied(_ token: Int) { state.withLock { _ = $0.copied.insert(token) } }
     func doubted(_ token: Int) { state.withLock { _ = $0.doubted.insert(token) } }
 
-    var description: String {
+    /// How many were cancelled, how many ended before, and of what kinds they were.
+    var summary: String {
         state.withLock { state in
-            state.counts.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
+            let inTime = state.counts.reduce(0) { $0 + ($1.key.hasSuffix("in time") ? $1.value : 0) }
+            let kinds = state.counts.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+            return "\(state.alone + state.shared) cancelled, \(inTime) in time: \(kinds.joined(separator: ", "))"
         }
     }
 

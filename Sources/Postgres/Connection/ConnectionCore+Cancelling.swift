@@ -134,34 +134,6 @@ extension ConnectionCore {
         } ?? .unclaimed
     }
 
-    /// Puts a Sync in the place of the newest request, if not one byte of it has left and nobody can depend on it. The place in the
-    /// queue stays, and so do all numbers.
-    ///
-    /// It is not the head, which the reader may have turned to already; it is not a piece of something larger; and nobody else has
-    /// bound to a statement that it was to parse.
-    ///
-    /// - Returns: who waited for it; nil if it stays.
-    private func takeBack(_ number: Int, _ state: inout ConnectionState) -> InFlight.Waiter? {
-        guard state.closed == nil, state.queue.count > 1, number == state.queue.nextNumber &- 1 else { return nil }
-        let encoded = state.encodedBytes
-        let pending = state.pending.count
-        let found = state.queue.update(number) { request -> (waiter: InFlight.Waiter, start: Int)? in
-            guard case .none = request.collector, request.waiter.isUnanswered,
-                request.request.parts == .executesAndSyncs, encoded &- request.startOffset <= pending
-            else { return nil }
-            defer { request.waiter = .abandoned }
-            return (request.waiter, request.startOffset)
-        }
-        guard let found = found ?? nil else { return nil }
-        let place = pending &- (encoded &- found.start)
-        state.pending.truncate(to: place)
-        state.outbound.tookBackExecution()
-        let sync = state.outbound.sync(into: &state.pending)
-        state.encodedBytes = found.start &+ (state.pending.count &- place)
-        _ = state.queue.update(number) { $0.request = sync }
-        return found.waiter
-    }
-
     // MARK: The gate
 
     /// Under the lock: from here on nobody else writes. nil if something else than this is in flight, or if it is being stopped already.
@@ -179,6 +151,7 @@ extension ConnectionCore {
         }
         state.exclusiveWriter = gate.number
         state.cancelGate = gate
+        readForCancelling(&state)
         return gate
     }
 

@@ -234,6 +234,8 @@ extension ConnectionCore {
             failCopy(stream)
             throw .cancelledCopy
         }
+        // As COMMIT, CopyDone is not sent behind the deadline.
+        if !isCancelledCopy(stream) { try await stopCopyIfDue(stream, PostgresScope.current?.deadline) }
         let isDone = endCopy(stream, failing: nil)
         guard isDone || isCancelledCopy(stream) else { throw whyOver(stream) }
         let deadline = waitLimits().deadline
@@ -247,6 +249,7 @@ extension ConnectionCore {
     }
 
     func finishCopyBlocking(_ stream: RowStream) throws(PostgresError) -> Int {
+        if !isCancelledCopy(stream) { try stopCopyIfDueBlocking(stream, PostgresScope.current?.deadline) }
         let isDone = endCopy(stream, failing: nil)
         guard isDone || isCancelledCopy(stream) else { throw whyOver(stream) }
         let deadline = waitLimits().deadline

@@ -97,9 +97,11 @@ extension ConnectionCore {
         state.withLock { $0.leaseUser = LeaseUser(lease: lease, use: use, caller: caller) }
     }
 
-    func forgetUser(of lease: Int) {
+    /// Nobody uses it any more, and its end is about to be sent: it ends by itself, and whoever comes waits for that.
+    func noteLeaving(_ lease: Int) {
         state.withLock { state in
             if state.leaseUser?.lease == lease { state.leaseUser = nil }
+            state.endingLease = lease
         }
     }
 }

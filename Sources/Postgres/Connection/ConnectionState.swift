@@ -42,6 +42,8 @@ struct ConnectionState: ~Copyable, Sendable {
     var roomNumber = 0
     /// Who alone may write: the holder of a lease, or a pipeline that is written piece by piece.
     var exclusiveWriter: Int?
+    /// The lease of a cursor that was left: what ends it is on its way.
+    var endingLease: Int?
     var openStream: RowStream?
     /// While there are any, the loop is the reader also when nothing is in flight.
     var listeners = Listeners()

@@ -12,7 +12,11 @@ public struct PostgresConfiguration: Sendable, Hashable {
         case verifyFull = "verify-full"
     }
 
-    /// What cancelling a task does to its statement when that is on its way already. Before that, it is never sent.
+    /// What cancelling a task does to its statement when that is on its way already.
+    ///
+    /// While it waits for its turn, it is never sent. Nor is a single statement of which no byte has left yet, because the server takes
+    /// no more or others are to leave with it: unless it is the next in the queue, more than 64 others stand behind it, or one of those
+    /// uses the prepared statement that this one was to prepare. Whatever else was encoded counts as on its way.
     public enum Cancellation: Sendable, Hashable {
         /// The task ends at once, with `cancelled` and the outcome `unknown`; the statement runs to its end, or to its deadline, and its
         /// result is thrown away. If it is part of a transaction that is then rolled back, it is cancelled before.

@@ -7,7 +7,8 @@ extension PostgresConnection {
     /// had its effect: it never stops a statement that was begun afterwards. Until then, statements of other tasks wait. The task
     /// whose statement was stopped gets `queryCanceled` (57014); if the statement is part of a transaction, that has failed. A
     /// pipeline goes on behind the statement that was stopped, unless it is atomic; of an atomic one, what was not sent yet follows
-    /// first, because it ends only with its Sync. A COPY in also gets CopyFail, and fails wherever it is.
+    /// first, because it ends only with its Sync. A COPY in also gets CopyFail, and fails wherever it is. The rows of a stream whose
+    /// consumer does not read meanwhile are buffered, up to `maximumResultBytes`; then the stream fails with `resultTooLarge`.
     ///
     /// If the way of the request breaks, so that it could still arrive, the connection is closed as soon as the statement has ended.
     ///

@@ -1,8 +1,11 @@
 import PostgresProtocol
 
 extension PostgresConnection {
-    /// Runs a statement and buffers its rows, up to `maximumResultBytes`. Cancelling the task ends the wait, not the
-    /// statement.
+    /// Runs a statement and buffers its rows, up to `maximumResultBytes`.
+    ///
+    /// Cancelling the task ends the wait, and not the statement, whose result is thrown away: unless
+    /// ``PostgresConfiguration/cancellation`` is `.cancelRequest`; then the server is asked to stop it, and this returns when it
+    /// has ended, stopped or not.
     @inlinable
     public func query<Row>(_ query: PostgresQuery.Typed<Row>) async throws(PostgresError) -> PostgresRows<Row> {
         PostgresRows(reply: try await perform(query.query, query.formats), decode: query.decode)

@@ -7,7 +7,8 @@ import Synchronization
 /// Nobody reads the socket while `limit` bytes wait for the consumer and no other request is in flight: so a slow consumer
 /// holds the server back through the socket's buffer. The consumer itself is the reader when it wants more and nobody else
 /// reads. A request behind the stream cannot wait for its consumer, which may be the same task: then the rest of the rows is
-/// buffered, and if it does not fit into `bound`, the stream fails and the other request goes on.
+/// buffered, and if it does not fit into `bound`, the stream fails and the other request goes on. The same holds while the statement
+/// is being cancelled: a server that cannot send its rows does not look whether it is to stop.
 ///
 /// Safe to share: its variables are used under the connection's lock only.
 final class RowStream: @unchecked Sendable {
@@ -56,6 +57,11 @@ extension RowStream {
     }
 }
 
+extension ConnectionState {
+    /// Whether nobody but its consumer waits for the end of a stream.
+    var mayRestWithStream: Bool { queue.count == 1 && cancelGate == nil }
+}
+
 extension ConnectionCore {
     /// The reader got a block of rows of the stream at the head.
     func deliverRows() {
@@ -69,13 +75,15 @@ extension ConnectionCore {
                 stream.columns = PostgresColumns(rows, formats)
             }
             stream.bytes &+= chunk.byteCount
-            if stream.bytes > stream.bound, state.queue.count > 1 {
+            if stream.bytes > stream.bound, !state.mayRestWithStream {
+                let cause =
+                    state.cancelGate == nil
+                    ? "another request is waiting behind this stream" : "this stream is being cancelled"
                 overflows = true
                 stream.chunks = []
                 stream.error = PostgresError(
                     code: .resultTooLarge,
-                    message:
-                        "another request is waiting behind this stream, and the rest of its rows has more than \(stream.bound) bytes",
+                    message: "\(cause), and the rest of its rows has more than \(stream.bound) bytes",
                     outcome: .succeeded,
                     hint: "use another connection for queries inside the loop, or raise maximumResultBytes")
             } else {
@@ -92,8 +100,15 @@ extension ConnectionCore {
     func pausesForStream() -> Bool { state.withLock { pausesForStream(&$0) } }
 
     func pausesForStream(_ state: inout ConnectionState) -> Bool {
-        guard let stream = state.openStream, state.queue.count == 1 else { return false }
+        guard let stream = state.openStream, state.mayRestWithStream else { return false }
         return stream.isFull && !stream.isFinished && stream.error == nil
+    }
+
+    /// The one who cancels relies on what comes being read.
+    func readForCancelling(_ state: inout ConnectionState) {
+        guard state.reader == .nobody else { return }
+        state.reader = .loop
+        arm(&state)
     }
 
     enum StreamStep {
@@ -162,7 +177,7 @@ extension ConnectionCore {
             countReads(&state)
             // Others behind the stream need a reader now; so do listeners, and a stream whose rows do not come fast. If the stream has
             // ended, the only request in flight is somebody else's.
-            let isLeftToUs = isReadable && state.queue.count == 1 && !stream.isFinished
+            let isLeftToUs = isReadable && state.mayRestWithStream && !stream.isFinished
             let mayRest = (state.queue.isEmpty || isLeftToUs) && state.listeners.isEmpty
             state.reader = mayRest ? .nobody : .loop
             arm(&state)

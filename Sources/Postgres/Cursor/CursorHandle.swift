@@ -46,14 +46,32 @@ final class CursorHandle: Sendable {
     deinit { leave() }
 
     /// Nobody reads it any more.
+    ///
+    /// What ends it is in the queue when this returns, and the connection is let go: a pool that gets it back sees that something is
+    /// in flight, and nobody who keeps it.
     private func leave() {
         guard takeEnd() else { return }
-        // Nobody can read on, and whoever comes waits for the end that is sent here.
-        source.lease.map { core.forgetUser(of: $0) }
-        // The task keeps the connection until the server has been told.
-        Task.detached { [core, source, connection] in
-            _ = await CursorHandle.end(core, source, failed: false)
-            withExtendedLifetime(connection) {}
+        source.lease.map { core.noteLeaving($0) }
+        do throws(PostgresError) {
+            switch try core.beginEnd(source, blocking: false) {
+            case .reads(let number): awaitEnd(number)
+            case .queued(let number, let flush):
+                if flush { core.pump() }
+                awaitEnd(number)
+            case .noRoom: Task.detached { [core, source] in _ = await CursorHandle.end(core, source, failed: false) }
+            }
+        } catch {
+            _ = CursorHandle.settleUnsent(core, source, error)
+            source.lease.map { core.endLease($0) }
+        }
+    }
+
+    /// In a task, because nobody waits for what was sent as the end; of a lease, it has to be known how it went.
+    private func awaitEnd(_ number: Int) {
+        Task.detached { [core, source] in
+            defer { source.lease.map { core.endLease($0) } }
+            let (reply, _) = await core.waitForEnd(of: number, until: core.endDeadline(), source.lastResort)
+            if source.mayBeOpen(after: reply), let lease = source.lease { await core.rollBack(lease) }
         }
     }
 

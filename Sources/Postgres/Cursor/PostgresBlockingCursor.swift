@@ -178,8 +178,13 @@ extension ConnectionCore {
                 try beginUnnamed(declaration, mode: .stringsAsText, as: writer, blocking: true)
             }
         }
-        if let error = reply.error { throw error }
-        return CursorHandle(self, .held(name, formats), first: nil, count: count, connection: connection)
+        let handle = CursorHandle(self, .held(name, formats), first: nil, count: count, connection: connection)
+        if let error = reply.error {
+            // As in the asynchronous form.
+            if error.outcome != .unknown { _ = handle.takeEnd() }
+            throw error
+        }
+        return handle
     }
 
     fileprivate func fetchBlocking(_ source: CursorHandle.Source, _ count: Int32) throws(PostgresError) -> Reply {

@@ -16,10 +16,10 @@ extension ConnectionCore {
     nonisolated(nonsending) func listen(
         to channels: [String], limit: Int
     ) async throws(PostgresError) -> Listener {
-        let queries = try statements("LISTEN ", channels)
+        let listener = Listener(channels: channels, limit: limit)
+        let queries = try statements("LISTEN ", listener.channels)
         return try await observed(.listen, sql: text(of: queries), statements: queries.count) {
             () async throws(PostgresError) -> Listener in
-            let listener = Listener(channels: channels, limit: limit)
             var flight = Flight([])
             // What this throws comes before the listener has joined.
             let reply = try await finish { () throws(PostgresError) -> Begun in
@@ -30,10 +30,10 @@ extension ConnectionCore {
     }
 
     func listenBlocking(to channels: [String], limit: Int) throws(PostgresError) -> Listener {
-        let queries = try statements("LISTEN ", channels)
+        let listener = Listener(channels: channels, limit: limit)
+        let queries = try statements("LISTEN ", listener.channels)
         return try observedBlocking(.listen, sql: text(of: queries), statements: queries.count) {
             () throws(PostgresError) -> Listener in
-            let listener = Listener(channels: channels, limit: limit)
             var flight = Flight([])
             let reply = try finishBlocking { () throws(PostgresError) -> Begun in
                 try beginListening(listener, queries, &flight, blocking: true)

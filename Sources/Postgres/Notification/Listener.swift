@@ -2,6 +2,7 @@
 ///
 /// Safe to share: its variables are used under the connection's lock only.
 final class Listener: @unchecked Sendable {
+    /// Each once, or what comes there would come twice.
     let channels: [String]
     let limit: Int
     /// Why nothing more will come.
@@ -11,7 +12,8 @@ final class Listener: @unchecked Sendable {
     private var first = 0
 
     init(channels: [String], limit: Int) {
-        self.channels = channels
+        var known: Set<[UInt8]> = []
+        self.channels = channels.filter { known.insert(Array($0.utf8)).inserted }
         self.limit = max(1, limit)
     }
 

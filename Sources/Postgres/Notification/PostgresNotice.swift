@@ -61,7 +61,8 @@ final class NoticeQueue: Sendable {
             defer { state.isBeingDrained = true }
             return !state.isBeingDrained
         }
-        if begins { Task { drain() } }
+        // Not `Task`: whoever reads may be anybody's task, whose values are not the handler's.
+        if begins { Task.detached { self.drain() } }
     }
 
     private func drain() {

@@ -122,7 +122,8 @@ extension Observation.Counts {
         self.init(
             error: error as? PostgresError
                 ?? PostgresError(
-                    code: .cancelled, message: "the source of the COPY failed: \(error)", outcome: .rejected))
+                    code: error is CancellationError ? .cancelled : .sourceFailed,
+                    message: "the source of the COPY failed: \(error)", outcome: .rejected))
     }
 }
 

@@ -90,14 +90,16 @@ extension ConnectionCore {
         state.withLock { state in
             let isResetPending = state.exclusiveWriter == ConnectionState.resetIsDue
             // Who has it for himself still, or is in the middle of a pipeline, will not end that any more.
-            // A request to cancel ends by itself, in bounded time.
-            let isLeft = state.exclusiveWriter != nil && !isResetPending && state.cancelGate == nil
+            // A request to cancel ends by itself, in bounded time, and so does a cursor that was left.
+            let isEnding = state.exclusiveWriter != nil && state.exclusiveWriter == state.endingLease
+            let isLeft = state.exclusiveWriter != nil && !isResetPending && state.cancelGate == nil && !isEnding
             if state.closed != nil || isLeft {
                 return Inspection(condition: .broken, isResetPending: isResetPending)
             }
             let isInTransaction = isInTransaction.load(ordering: .relaxed)
             return Inspection(
-                condition: isInTransaction ? .dirty : state.queue.isEmpty && state.cancelGate == nil ? .clean : .busy,
+                condition: isInTransaction
+                    ? .dirty : state.queue.isEmpty && state.cancelGate == nil && !isEnding ? .clean : .busy,
                 isResetPending: isResetPending)
         }
     }
@@ -110,7 +112,7 @@ extension ConnectionCore {
     nonisolated(nonsending) func bringIntoOrder(resets: Bool) async -> Bool {
         let isBusy = state.withLock { state in
             if state.exclusiveWriter == ConnectionState.resetIsDue { state.exclusiveWriter = nil }
-            return !state.queue.isEmpty
+            return !state.queue.isEmpty || state.exclusiveWriter != nil
         }
         do {
             // An empty Query is answered behind all else, and tells whether a transaction is open.

@@ -86,9 +86,7 @@ extension PostgresConnection {
             try await execute(key.sessionLock(shared: shared))
         } catch {
             // It may be granted yet, when nobody waits for it any more.
-            if error.outcome == .unknown || error.outcome == .succeeded {
-                Task.detached { [core] in await core.unlock(key, shared: shared) }
-            }
+            if error.outcome == .unknown || error.outcome == .succeeded { unlockUngranted(key, shared: shared) }
             throw error
         }
         let result: Success
@@ -100,6 +98,22 @@ extension PostgresConnection {
         }
         await core.unlock(key, shared: shared)
         return result
+    }
+}
+
+extension PostgresConnection {
+    /// Gives back a lock that is about to be granted, when nobody waits for it any more. It is queued when this returns: behind the
+    /// lock, and before anything that a pool sends, or whoever gets the connection from it next.
+    private func unlockUngranted(_ key: PostgresAdvisoryLockKey, shared: Bool) {
+        switch core.beginUnlock(key, shared: shared) {
+        case .queued(let number, let flush)?:
+            if flush { core.pump() }
+            Task.detached { [core] in await core.settleUnlock(number) }
+        case .reads(let number)?: Task.detached { [core] in await core.settleUnlock(number) }
+        // Somebody else has the connection for itself. The task keeps the connection, so that a pool closes it and lends it to nobody.
+        case .noRoom?: Task.detached { [self] in await core.unlock(key, shared: shared) }
+        case nil: break
+        }
     }
 }
 
@@ -127,6 +141,20 @@ extension ConnectionCore {
             let replies = try await run([key.sessionUnlock(shared: shared)], .isolated, as: nil, .hasToHappen)
             if let error = replies.compactMap(\.error).first { throw error }
         } catch { closeWithLock(error) }
+    }
+
+    /// - Returns: nil if it is too late, or if that cannot be sent: then the connection is closed.
+    fileprivate func beginUnlock(_ key: PostgresAdvisoryLockKey, shared: Bool) -> Begun? {
+        do throws(PostgresError) {
+            return try beginUnnamed(key.sessionUnlock(shared: shared).query, as: nil, blocking: false)
+        } catch {
+            closeWithLock(error)
+            return nil
+        }
+    }
+
+    nonisolated(nonsending) fileprivate func settleUnlock(_ number: Int) async {
+        if let error = await waitForEnd(of: number, until: endDeadline(), .asksServer).0.error { closeWithLock(error) }
     }
 
     fileprivate func unlockBlocking(_ key: PostgresAdvisoryLockKey, shared: Bool) {

@@ -18,8 +18,6 @@ import Synchronization
 /// Only bookkeeping is here; `+Sending` and `+Blocking` do what it says.
 final class TransactionFlow: Sendable {
     let core: ConnectionCore
-    /// Keeps the connection open as long as the transaction is in use.
-    let connection: any AnyObject & Sendable
     private let plain = Atomic<Bool>(false)
     private let state: Mutex<State>
 
@@ -63,13 +61,17 @@ final class TransactionFlow: Sendable {
         var end: End?
         /// Why it did not end with success.
         var endError: PostgresError?
+        var connection: (any AnyObject & Sendable)?
     }
 
     init(_ core: ConnectionCore, connection: any AnyObject & Sendable, begin: PostgresQuery, writer: Int) {
         self.core = core
-        self.connection = connection
-        state = Mutex(State(leads: [Lead(query: begin)], writer: writer))
+        state = Mutex(State(leads: [Lead(query: begin)], writer: writer, connection: connection))
     }
+
+    /// Keeps the connection open as long as the transaction is in use, and no longer: a task that was made in its body, and every
+    /// task that this makes, has the flow among its task-local values.
+    var connection: any AnyObject & Sendable { state.withLock { $0.connection } ?? core }
 
     /// Whether statements need no lead.
     var isPlain: Bool { plain.load(ordering: .acquiring) }
@@ -283,11 +285,14 @@ final class TransactionFlow: Sendable {
     }
 
     func finish(_ end: End, _ last: Int, _ error: PostgresError? = nil) {
+        var connection: (any AnyObject & Sendable)?
         state.withLock { state in
             state.end = end
             state.endError = error
+            swap(&state.connection, &connection)
         }
         core.endLease(last)
+        withExtendedLifetime(connection) {}
     }
 }
 

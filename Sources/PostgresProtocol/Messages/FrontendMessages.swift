@@ -196,6 +196,16 @@ extension ByteWriter {
 
     package mutating func sync() { empty(UInt8(ascii: "S")) }
 
+    package static let syncLength = 5
+
+    /// Whether the last message in this range is a Sync.
+    package func endsWithSync(_ range: Range<Int>) -> Bool {
+        guard range.lowerBound >= 0, range.upperBound <= count, range.count >= ByteWriter.syncLength else {
+            return false
+        }
+        return bytes[range.suffix(ByteWriter.syncLength)].elementsEqual([UInt8(ascii: "S"), 0, 0, 0, 4])
+    }
+
     package mutating func terminate() { empty(UInt8(ascii: "X")) }
 }
 

@@ -170,8 +170,13 @@ package struct Outbound: ~Copyable, Sendable {
         messageCount &+= resync ? 2 : 1
     }
 
-    /// The driver took an execution that parses nothing out of the writer again.
-    package mutating func tookBackExecution() { messageCount &-= 3 }
+    /// The driver took an execution out of the writer again, but for its Sync. Nobody may have bound to a statement that it parses.
+    package mutating func tookBack(_ request: Request) {
+        messageCount &-= 2
+        guard request.parts.contains(.parses), let statement = request.statement else { return }
+        takeBack(statement, statement.closing)
+        statement.closing = []
+    }
 
     /// A Parse that was written before a Bind that cannot be.
     @inline(never)

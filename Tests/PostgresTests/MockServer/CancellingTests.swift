@@ -232,11 +232,12 @@ struct MockCancellingTests {
     @Test(arguments: [0.9, 1.1])
     func `a server that answers about when time is up gives a truthful outcome`(share: Double) async throws {
         let never = Gate()
+        let asked = Gate()
         let script: [Step] = [
-            .acceptTrust(), .expect(firstExecution), .delay(.milliseconds(20) + .milliseconds(200) * share),
+            .acceptTrust(), .expect(firstExecution), .wait(for: asked), .delay(.milliseconds(200) * share),
             .send(Self.stopped()),
         ]
-        try await Self.with([script, [.expect(.cancelRequest), .close], [.wait(for: never)]], mayEndEarly: true) {
+        try await Self.with([script, Self.cancelling(asked), [.wait(for: never)]], mayEndEarly: true) {
             $0.cancelTimeout = .milliseconds(200)
         } _: { db, _ in
             let error = await failure { try await withPostgresTimeout(.milliseconds(20)) { try await db.number() } }
@@ -330,34 +331,99 @@ struct MockCancellingTests {
         }
     }
 
-    @Test func `a statement that waits behind others is taken back`() async throws {
+    /// The statement that runs, the one that is cancelled before anything of it is sent, and those behind it.
+    private func takeBack(
+        first: PostgresQuery = "SELECT 1 AS n", cancelled: PostgresQuery, behind: [PostgresQuery],
+        sent: [FrontendMessage.Kind], isTaken: Bool = true
+    ) async throws {
         let gate = Gate()
         let script: [Step] = [
             .acceptTrust(), .expect(firstExecution), .send(Message.reply(columns: [.int4], rows: [[Int32(1).bytes]])),
             .expect(nextExecution), .wait(for: gate), .send(Message.boundReply(rows: [[Int32(2).bytes]])),
             .serve { group in
-                group.map(\.kind) == [.sync]
-                    ? [.send(.readyForQuery())] : [.send(Message.boundReply(rows: [[Int32(3).bytes]]))]
+                switch group.map(\.kind) {
+                case [.sync]: [.send(.readyForQuery())]
+                case nextExecution: [.send(Message.boundReply(rows: [[Int32(3).bytes]]))]
+                default: [.send(Message.reply(columns: [.int4], rows: [[Int32(3).bytes]]))]
+                }
             },
         ]
         try await Self.with([script]) { db, server in
             try await expectNumber(1, db)
             let first = Task { try await db.number() }
             await eventually { db.core.state.withLock { $0.queue.count == 1 } }
+            let before = db.statistics.messagesSent
             // On the loop nothing leaves before the end of its turn, and jobs run in their order.
+            let (error, others) = await Task(executorPreference: EventLoop.shared) {
+                let second = Task(executorPreference: EventLoop.shared) {
+                    await failure { _ = try await db.query(cancelled.as(Int32.self)).one() }
+                }
+                let others = behind.map { query in
+                    Task(executorPreference: EventLoop.shared) { try await db.query(query.as(Int32.self)).one() }
+                }
+                Task(executorPreference: EventLoop.shared) { second.cancel() }
+                return (await second.value, others)
+            }.value
+            #expect(error?.code == .cancelled)
+            #expect(error?.outcome == (isTaken ? .notSent : .unknown))
+            gate.open()
+            #expect(try await first.value == 2)
+            for other in others { #expect(try await other.value == 3) }
+            #expect(db.statistics.messagesSent - before == sent.count)
+            try await expectNumber(3, db)
+            // Once more, as if it had not been.
+            let again = try await db.query(cancelled.as(Int32.self)).one()
+            #expect(again == 3)
+            // In its place in the queue there is a Sync, and no numbers shift.
+            let kinds = server.messages().map(\.kind).drop { $0 == .startup }.dropFirst(firstExecution.count)
+            #expect(Array(kinds.prefix(nextExecution.count + sent.count)) == nextExecution + sent)
+        }
+    }
+
+    @Test func `a statement that waits behind others is taken back`() async throws {
+        try await takeBack(cancelled: "SELECT 1 AS n", behind: [], sent: [.sync])
+    }
+
+    @Test func `a statement that others wait behind is taken back`() async throws {
+        try await takeBack(
+            cancelled: "SELECT 1 AS n", behind: ["SELECT 1 AS n", "SELECT 3 AS n"],
+            sent: [.sync] + nextExecution + firstExecution)
+    }
+
+    @Test func `a first execution is taken back, and its Parse with it`() async throws {
+        try await takeBack(cancelled: "SELECT 2 AS n", behind: ["SELECT 1 AS n"], sent: [.sync] + nextExecution)
+    }
+
+    @Test func `a first execution whose statement others have bound to stays`() async throws {
+        try await takeBack(
+            cancelled: "SELECT 2 AS n", behind: ["SELECT 2 AS n"], sent: firstExecution + nextExecution, isTaken: false)
+    }
+
+    @Test func `the Close of an evicted statement is sent with the next Parse`() async throws {
+        let gate = Gate()
+        let script: [Step] = [
+            .acceptTrust(), .answer(1), .expect(nextExecution), .wait(for: gate),
+            .send(Message.boundReply(rows: [[Int32(2).bytes]])), .expect(.sync), .send(.readyForQuery()),
+            .expect([.close] + firstExecution),
+            .send([.closeComplete] + Message.reply(columns: [.int4], rows: [[Int32(4).bytes]])),
+        ]
+        try await Self.with([script]) {
+            $0.statementCacheCapacity = 1
+        } _: { db, _ in
+            try await expectNumber(1, db)
+            let first = Task { try await db.number() }
+            await eventually { db.core.state.withLock { $0.queue.count == 1 } }
             let error = await Task(executorPreference: EventLoop.shared) {
-                let second = Task(executorPreference: EventLoop.shared) { await failure { try await db.number() } }
+                let second = Task(executorPreference: EventLoop.shared) {
+                    await failure { try await db.query("SELECT 2 AS n", as: Int32.self).one() }
+                }
                 Task(executorPreference: EventLoop.shared) { second.cancel() }
                 return await second.value
             }.value
-            #expect(error?.code == .cancelled)
             #expect(error?.outcome == .notSent)
             gate.open()
             #expect(try await first.value == 2)
-            try await expectNumber(3, db)
-            // In its place in the queue there is a Sync, and no numbers shift.
-            let kinds = server.messages().map(\.kind).drop { $0 == .startup }
-            #expect(Array(kinds) == firstExecution + nextExecution + [.sync] + nextExecution)
+            #expect(try await db.query("SELECT 4 AS n", as: Int32.self).one() == 4)
         }
     }
 

@@ -133,6 +133,28 @@ struct CopyTests {
         }
     }
 
+    @Test func `behind the deadline CopyDone is not sent`() async throws {
+        let script: [Step] = [
+            .acceptTrust(), .expect(.query), .send(.copyInResponse()), .expect(.copyData), .expect(.copyFail),
+            .send(Self.failed), .answer(4),
+        ]
+        // A server that is busy may be asked to cancel, too.
+        try await MockCancellingTests.with([script, [.expect(.cancelRequest), .close]]) { db, _ in
+            let error = await failure {
+                try await withPostgresTimeout(.seconds(1)) {
+                    try await db.copy(into: "t") { writer in
+                        try await writer.write("1\n")
+                        try await writer.flush()
+                        while !PostgresScope.hasEnded { try await Task.sleep(for: .milliseconds(5)) }
+                    }
+                }
+            }
+            #expect(error?.code == .timedOut)
+            #expect(error?.outcome == .rejected)
+            try await expectNumber(4, db)
+        }
+    }
+
     @Test func `a source that ends because its task was cancelled has not ended`() async throws {
         let begun = Gate()
         try await withMock([

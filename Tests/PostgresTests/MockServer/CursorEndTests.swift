@@ -144,6 +144,44 @@ struct CursorEndTests {
         }
     }
 
+    @Test func `a cursor with hold that a thread could not wait for is closed`() async throws {
+        let gate = Gate()
+        let script: [Step] = [
+            .acceptTrust(), .expect(firstExecution), .wait(for: gate),
+            .send(Message.reply(columns: [.int4], rows: [[Int32(1).bytes]])), Self.declared, .receive(until: .sync),
+            .send(SilentServerTests.first("CLOSE CURSOR") + [.readyForQuery()]), .answerAgain(2),
+        ]
+        let server = try PostgresMockServer(script: script)
+        let db = try PostgresBlockingConnection.connect(server.configuration())
+        let first = Self.onThread { try db.query("SELECT 1 AS n", as: Int32.self).one() }
+        await eventually { db.core.state.withLock { $0.queue.count == 1 } }
+        // Another is in flight, so it is not cancelled.
+        let second = Self.onThread {
+            try withPostgresTimeout(.milliseconds(50)) { _ = try db.cursor(Self.query, withHold: true) }
+            return 0
+        }
+        let error = await failure { try await second.value }
+        #expect(error?.code == .timedOut)
+        #expect(error?.outcome == .unknown)
+        gate.open()
+        let number = try await first.value
+        #expect(number == 1)
+        await Self.untilSent(3, server)
+        let third = Self.onThread { try db.query("SELECT 1 AS n", as: Int32.self).one() }
+        #expect(try await third.value == 2)
+        #expect(Self.verbs(server) == ["SELECT", "DECLARE", "CLOSE"])
+        db.close()
+        try await server.finish()
+    }
+
+    private static func onThread(_ body: @escaping @Sendable () throws -> Int32) -> Task<Int32, any Error> {
+        Task {
+            try await withCheckedThrowingContinuation { continuation in
+                Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
+            }
+        }
+    }
+
     @Test func `a thread is never taken for one that has ended`() async {
         let found = Mutex<[Caller]>([])
         for _ in 0..<20 {

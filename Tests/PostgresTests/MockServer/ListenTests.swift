@@ -95,6 +95,19 @@ struct MockListenTests {
         }
     }
 
+    @Test func `a channel that is named twice is listened to once`() async throws {
+        try await withMock([Self.answer, .send(Self.notification(1), Self.notification(2)), .expectClose]) {
+            db, server in
+            var notifications = try await db.listen(to: "c", "c").makeAsyncIterator()
+            for number in 1...2 {
+                let got = try await notifications.next()
+                #expect(got?.payload == "\(number)")
+            }
+            #expect(server.messages().filter { $0.kind == .parse }.count == 1)
+            withExtendedLifetime(notifications) { db.close() }
+        }
+    }
+
     @Test func `a LISTEN that is refused leaves no listener`() async throws {
         try await withMock([
             .expect(firstExecution), .send(.errorResponse("42501"), .readyForQuery()), Self.answer, .answer(42),

@@ -1,4 +1,6 @@
+import PostgresProtocol
 import PostgresTesting
+import PostgresTransport
 import TestTurns
 import Testing
 
@@ -146,6 +148,112 @@ struct PoolMockTests {
             }
             #expect(client.statistics.acquires == 16_000)
             #expect(client.statistics.connects == 1)
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
+    // MARK: What is left behind
+
+    private static func committed(_ gate: Gate? = nil) -> Step {
+        .steps(
+            [.receive(until: .sync)] + (gate.map { [.wait(for: $0)] } ?? [])
+                + [.send(SilentServerTests.first("COMMIT") + [.readyForQuery()])])
+    }
+
+    /// What the pool asks when something is in flight.
+    private static let isAsked = Step.steps([.expect(.query), .send(.emptyQueryResponse, .readyForQuery())])
+
+    @Test func aCursorThatIsLeftDoesNotKeepItsConnection() async throws {
+        let returned = Gate()
+        try await withClient(
+            [
+                .expect(.sync), .send(.readyForQuery()), .receive(until: .sync), .send(FarewellTests.opened),
+                Self.committed(returned), Self.isAsked, .answer(2), .expectClose,
+            ],
+            options: Self.oneConnection { $0.reset = .never }
+        ) { client in
+            try await client.withConnection { db in
+                for try await _ in try await db.cursor("SELECT 1 AS n", as: Int32.self, fetching: 3) { break }
+            }
+            // Its COMMIT was not answered before the connection came back.
+            returned.open()
+            try await expect(2, client)
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
+    @Test func aCommitOfALeftCursorThatFailsIsFollowedByRollback() async throws {
+        let returned = Gate()
+        try await withClient(
+            [
+                .expect(.sync), .send(.readyForQuery()), .receive(until: .sync), .send(FarewellTests.opened),
+                .receive(until: .sync), .wait(for: returned),
+                .send(
+                    .parseComplete, .parameterDescription([]), .noData, .bindComplete,
+                    .errorResponse("57014", "canceling statement due to user request"), .readyForQuery("E")),
+                .expect(.query), .send(.commandComplete("ROLLBACK"), .readyForQuery()), Self.isAsked, .answer(2),
+                .expectClose,
+            ],
+            options: Self.oneConnection {
+                $0.reset = .never
+                $0.cleanupTimeout = .seconds(50)
+            }
+        ) { client in
+            try await client.withConnection { db in
+                for try await _ in try await db.cursor("SELECT 1 AS n", as: Int32.self, fetching: 3) { break }
+            }
+            returned.open()
+            try await expect(2, client)
+            #expect(client.statistics.closes.isEmpty)
+        }
+    }
+
+    @Test func aTaskMadeInATransactionDoesNotKeepItsConnection() async throws {
+        let (end, ends) = AsyncStream<Void>.makeStream()
+        try await withClient(
+            [SilentServerTests.begun, Self.committed(), .answerAgain(2), .expectClose],
+            options: Self.oneConnection { $0.reset = .never }
+        ) { client in
+            let task = try await client.transaction { tx in
+                _ = try await tx.query("SELECT 1 AS n", as: Int32.self).one()
+                return Task { for await _ in end {} }
+            }
+            try await expect(2, client)
+            #expect(client.statistics.closes.isEmpty)
+            ends.finish()
+            await task.value
+        }
+    }
+
+    @Test func aLockWhoseWaitWasCancelledIsGivenBackBeforeThePoolSendsAnything() async throws {
+        let locking = Gate()
+        let returned = Gate()
+        func done(_ name: String) -> Step { .send(Message.reply(columns: [.int4], rows: [[nil]], tag: name)) }
+        try await withClient(
+            [
+                .receive(until: .sync), .open(locking), .wait(for: returned), done("SELECT 1"),
+                .receive(until: .sync), done("SELECT 1"), Self.isAsked, .answer(2), .expectClose,
+            ],
+            options: Self.oneConnection {
+                $0.reset = .never
+                $0.cleanupTimeout = .seconds(50)
+            }
+        ) { client in
+            let task = Task {
+                try await client.withConnection { db in
+                    do { try await db.withAdvisoryLock(7) { Issue.record("the body ran") } } catch {
+                        return db.core.state.withLock { $0.queue.count }
+                    }
+                    return 0
+                }
+            }
+            await locking.opened()
+            task.cancel()
+            // It is in the queue already.
+            let count = try await task.value
+            #expect(count == 2)
+            returned.open()
+            try await expect(2, client)
             #expect(client.statistics.closes.isEmpty)
         }
     }

@@ -113,6 +113,50 @@ struct MockStreamTests {
         }
     }
 
+    @Test(arguments: [16 << 20, 512 * 1024])
+    func `a stream whose consumer does not read is cancelled all the same`(bound: Int) async throws {
+        let hasRow = Gate()
+        let isCancelled = Gate()
+        // More than waits for a consumer that does not read.
+        let rows = Array(Self.rows(2000, bytes: 1000).dropLast(2))
+        let script: [Step] = [
+            .acceptTrust(), .expect(firstExecution), .send(rows + [MockCancellingTests.report, .readyForQuery()]),
+            .answer(1),
+        ]
+        try await MockCancellingTests.with([script, [.expect(.cancelRequest), .close]]) {
+            $0.cancelTimeout = .seconds(20)
+            $0.maximumResultBytes = bound
+        } _: { db, _ in
+            let consumer = Task { () -> (Int, PostgresError?) in
+                var count = 0
+                let error = await failure {
+                    for try await _ in try await db.stream(Self.query, as: String.self) {
+                        count += 1
+                        hasRow.open()
+                        await isCancelled.opened()
+                    }
+                }
+                return (count, error)
+            }
+            await hasRow.opened()
+            await eventually {
+                db.core.state.withLock { $0.reader == .nobody && $0.openStream?.isFull == true }
+            }
+            let wasRunning = try await db.cancel()
+            #expect(wasRunning)
+            isCancelled.open()
+            let (count, error) = await consumer.value
+            if bound > 2_000_000 {
+                #expect(error?.code == .queryCanceled)
+                #expect(count == 2000)
+            } else {
+                #expect(error?.code == .resultTooLarge)
+                #expect(error?.message.contains("is being cancelled") == true)
+            }
+            try await expectNumber(1, db)
+        }
+    }
+
     @Test(arguments: [true, false], [10, 3000])
     func `leaving the loop early throws the rest away`(callersMayRead: Bool, count: Int) async throws {
         try await withMock([.expect(firstExecution), .send(Self.rows(count, bytes: 1000)), .answer(1)]) {

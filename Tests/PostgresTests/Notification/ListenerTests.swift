@@ -41,6 +41,14 @@ struct ListenerBufferTests {
         #expect(listener.error?.code == .notificationsLost)
     }
 
+    @Test func `a channel that is named twice is one`() {
+        let listener = Listener(channels: ["b", "\u{E9}", "b", "a", "e\u{301}", "a", "b"], limit: 10)
+        #expect(listener.channels.map { Array($0.utf8) } == ["b", "\u{E9}", "a", "e\u{301}"].map { Array($0.utf8) })
+        var listeners = Listeners()
+        listeners.add(listener)
+        #expect(listeners.listeners(to: "b").count == 1)
+    }
+
     @Test func `channels are told apart by their bytes`() {
         var listeners = Listeners()
         let composed = Listener(channels: ["\u{E9}", "both"], limit: 1)
