@@ -48,7 +48,7 @@ struct Establishment: Sendable {
 
     private func establish() async throws -> ConnectionCore {
         let mode = configuration.effectiveSSLMode
-        let context = try tlsContext(mode)
+        let context = try await tlsContext(mode)
         var options = SocketOptions()
         // The system's own two hours are too long for a statement whose server vanished.
         options.keepalive = SocketOptions.Keepalive(idle: .seconds(60), interval: .seconds(10), count: 6)
@@ -74,7 +74,7 @@ struct Establishment: Sendable {
 
     // MARK: TLS
 
-    private func tlsContext(_ mode: PostgresConfiguration.SSLMode) throws(TransportError) -> TLSContext? {
+    private func tlsContext(_ mode: PostgresConfiguration.SSLMode) async throws(TransportError) -> TLSContext? {
         let verification: TLSVerification
         switch mode {
         case .disable: return nil
@@ -82,8 +82,14 @@ struct Establishment: Sendable {
         case .require: verification = configuration.sslrootcert == nil ? .none : .chain
         case .verifyFull: verification = .chainAndHostName
         }
-        return try TLSContext(
-            verification: verification, rootCertificates: configuration.sslrootcert.map { .file($0) } ?? .system)
+        let roots = configuration.sslrootcert.map { TLSRootCertificates.file($0) } ?? .system
+        let cache = TLSContextCache.shared
+        if let known = cache.find(verification, roots) { return known }
+        // Reading a system's certificates takes long.
+        return try await BackgroundThread.run(
+            until: deadline, loop: loop, what: "reading the root certificates for \(place)",
+            { Result { () throws(TransportError) in try cache.make(verification, roots) } }
+        ).get()
     }
 
     private func startTLS(
