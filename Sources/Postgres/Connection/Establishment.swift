@@ -112,6 +112,7 @@ struct Establishment: Sendable {
         _ channel: ByteChannel, _ context: TLSContext?, _ mode: PostgresConfiguration.SSLMode
     ) async throws -> ConnectionCore {
         var startup = Startup(startupOptions(channel, mode))
+        let notices = configuration.noticeHandler.map { NoticeQueue($0) }
         var writer = ByteWriter(capacity: 1024)
         var inbound = Inbound(limits: .init(maximumLength: configuration.maximumMessageBytes, isAuthenticated: true))
         try startup.begin(into: &writer)
@@ -126,7 +127,8 @@ struct Establishment: Sendable {
             let step = try startup.receive(tag: received[0], body: body, into: &writer)
             inbound.buffer.consume(size)
             switch step {
-            case .needMore, .notice: continue
+            case .needMore: continue
+            case .notice(let report): notices?.add(report)
             case .send: try await send(&writer, channel)
             case .derive(let derivation):
                 // Thousands of hashes: neither the loop nor the cooperative pool may wait for them.
@@ -141,9 +143,11 @@ struct Establishment: Sendable {
                 server.secretKey = session.backendKey?.secretKey ?? []
                 server.host = configuration.host
                 if channel.isEncrypted { server.tlsContext = context }
-                return try ConnectionCore(
+                let core = try ConnectionCore(
                     channel: channel, loop: loop, inbound: inbound, parameters: session.parameters,
-                    server: server, configuration: configuration)
+                    server: server, configuration: configuration, notices: notices)
+                notices?.begin()
+                return core
             }
         }
     }
