@@ -209,12 +209,12 @@ struct Establishment: Sendable {
 
     private func refused(_ error: StartupError) -> PostgresError {
         switch error {
-        case .refused(let report, let isVerified):
-            let reported = PostgresError(report, outcome: .notSent, sql: nil)
-            // Before it proved who it is, a server's text is only a claim (CVE-2024-10977).
-            return isVerified
-                ? reported
-                : reported.with(message: "\(report.message) (connecting to \(place) as \(configuration.user))")
+        case .refused(let report, _):
+            // Whose text it is belongs to it: before the server proved who it is, it is only a claim (CVE-2024-10977), and one that did
+            // is one of several, as in a pool of clients.
+            let database = configuration.database ?? configuration.user
+            return PostgresError(report, outcome: .notSent, sql: nil).with(
+                message: "\(report.message) (connecting to \(place) as \(configuration.user), database \(database))")
         case .protocolViolation, .notPostgreSQL, .serverTooOld, .invalidNegotiation, .versionNotSupported,
             .bytesAfterTLSAnswer:
             return PostgresError(code: .brokenProtocol, message: "\(place): \(error)", underlying: error)
