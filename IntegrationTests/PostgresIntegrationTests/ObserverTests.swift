@@ -102,6 +102,47 @@ struct ObserverTests {
         #expect(others.last?.result.affected == 2)
     }
 
+    @Test func thePartsOfAPipelineAreTold() async throws {
+        let recorder = Recorder(wantsParameters: true)
+        let db = try await PostgresConnection.connect(try await configuration(recorder))
+        _ = recorder.take()
+        for sync in [PostgresPipeline.Sync.isolated, .savepoints] {
+            var pipeline = PostgresPipeline(sync)
+            pipeline.add("SELECT \(Int32(7)), \(nil as Int32?)")
+            pipeline.add("SELECT 1 / \(Int32(0))")
+            pipeline.add("SELECT 3")
+            _ = try await db.run(pipeline)
+            let told = try #require(recorder.only())
+            #expect(told.operation.statements == 3)
+            #expect(told.operation.sql == nil)
+            let parts = told.operation.pipelined
+            #expect(parts.map(\.sql) == ["SELECT $1, $2", "SELECT 1 / $1", "SELECT 3"])
+            #expect(parts.map(\.parameters) == [[[0, 0, 0, 7], nil], [[0, 0, 0, 0]], []])
+            #expect(told.result.errors.map { $0?.sqlState } == [nil, "22012", nil])
+        }
+
+        var good = PostgresPipeline(.atomic)
+        good.add("SELECT 1")
+        try await db.transaction(good)
+        let committed = try #require(recorder.only())
+        #expect(committed.operation.pipelined.map(\.sql) == ["SELECT 1"])
+        #expect(committed.result.errors.isEmpty, "nothing failed")
+        _ = try await db.query("SELECT 1", as: Int32.self).one()
+        #expect(recorder.only()?.operation.pipelined.isEmpty == true)
+    }
+
+    @Test func aPipelinesParametersAreNotToldUnasked() async throws {
+        let recorder = Recorder()
+        let db = try await PostgresConnection.connect(try await configuration(recorder))
+        _ = recorder.take()
+        var pipeline = PostgresPipeline()
+        pipeline.add("SELECT \(Int32(7))")
+        _ = try await db.run(pipeline)
+        let parts = try #require(recorder.only()).operation.pipelined
+        #expect(parts.map(\.sql) == ["SELECT $1"])
+        #expect(parts.map(\.parameters) == [[]])
+    }
+
     @Test func copiesAreToldInBothDirections() async throws {
         let recorder = Recorder()
         let db = try await PostgresConnection.connect(try await configuration(recorder))

@@ -79,7 +79,7 @@ public final class PostgresBlockingConnection: Sendable {
     /// As ``PostgresConnection/run(_:)``.
     public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
         PostgresPipeline.Results(
-            replies: try core.observedBlocking(.pipeline, statements: pipeline.count) {
+            replies: try core.observedBlocking(.pipeline, pipeline: pipeline.items) {
                 () throws(PostgresError) -> [Reply] in
                 switch pipeline.sync {
                 case .isolated: return try core.runBlocking(pipeline.items, .isolated)

@@ -20,6 +20,8 @@ final class Observation: Sendable {
         var rows = 0
         var affected = 0
         var error: PostgresError?
+        /// Of several statements, if any failed.
+        var errors: [PostgresError?] = []
     }
 
     /// An operation under way.
@@ -32,12 +34,15 @@ final class Observation: Sendable {
 
     func begin(
         _ kind: PostgresOperation.Kind, sql: String? = nil, statements: Int = 1, query: PostgresQuery? = nil,
-        roundTrips: Int = 0
+        pipeline items: [PostgresPipeline.Item] = [], roundTrips: Int = 0
     ) -> Running {
+        let wantsParameters = observer.wantsParameters
         let operation = PostgresOperation(
-            kind: kind, sql: sql ?? query?.sql, statements: statements, server: server, database: database, user: user,
+            kind: kind, sql: sql ?? query?.sql, statements: kind == .pipeline ? items.count : statements,
+            server: server, database: database, user: user,
             // Preparing sends none.
-            parameters: observer.wantsParameters && kind != .prepare ? query?.parameterBytes ?? [] : [])
+            parameters: wantsParameters && kind != .prepare ? query?.parameterBytes ?? [] : [], items: items,
+            wantsParameters: wantsParameters)
         let context = observer.began(operation)
         return Running(operation: operation, context: context, start: monotonicNanoseconds(), roundTrips: roundTrips)
     }
@@ -48,7 +53,8 @@ final class Observation: Sendable {
             running.operation,
             PostgresOperation.Result(
                 duration: .nanoseconds(Int64(clamping: nanoseconds)), rows: counts.rows, affected: counts.affected,
-                error: counts.error, roundTrips: roundTrips &- running.roundTrips),
+                error: counts.error, errors: running.operation.kind == .pipeline ? counts.errors : [],
+                roundTrips: roundTrips &- running.roundTrips),
             running.context)
     }
 }

@@ -75,7 +75,8 @@ public struct PostgresOperation: Sendable {
 
     /// What is done.
     public let kind: Kind
-    /// The statement's text with `$1` for its first parameter; the script; nil for what has no text of its own, or several.
+    /// The statement's text with `$1` for its first parameter; the script; nil for what has no text of its own, or several: those
+    /// of a pipeline are in ``pipelined``.
     public let sql: String?
     /// How many statements it is.
     public let statements: Int
@@ -88,6 +89,22 @@ public struct PostgresOperation: Sendable {
     /// The parameters as they are sent, in text or binary form by their types, nil for NULL. Empty unless
     /// ``PostgresObserver/wantsParameters``.
     public let parameters: [[UInt8]?]
+    /// The pipeline as it was made, of which `pipelined` tells: for an observer that does not look it costs nothing.
+    var items: [PostgresPipeline.Item] = []
+    var wantsParameters = false
+
+    /// A statement of a pipeline.
+    public struct Statement: Sendable {
+        /// Its text with `$1` for its first parameter.
+        public let sql: String
+        /// As ``PostgresOperation/parameters``.
+        public let parameters: [[UInt8]?]
+    }
+
+    /// The statements of a pipeline, in order; empty for all else. They are made at each look.
+    public var pipelined: [Statement] {
+        items.map { Statement(sql: $0.query.sql, parameters: wantsParameters ? $0.query.parameterBytes : []) }
+    }
 
     /// How an operation ended.
     public struct Result: Sendable {
@@ -99,6 +116,8 @@ public struct PostgresOperation: Sendable {
         public let affected: Int
         /// What went wrong: the SQLSTATE is its `code`. Of a pipeline the first error; of a transaction that was not committed, why.
         public let error: PostgresError?
+        /// Of a pipeline in which anything failed, what became of each of ``PostgresOperation/pipelined``, nil for success; else empty.
+        public internal(set) var errors: [PostgresError?] = []
         /// Round trips that ended on the connection meanwhile, others' included. The one that ends with a stream or a COPY may be
         /// counted a moment later, and then not here.
         public let roundTrips: Int

@@ -28,7 +28,7 @@ public struct PostgresBlockingTransaction: Sendable {
     /// As ``PostgresTransaction/run(_:)``.
     public func run(_ pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
         do {
-            let replies = try flow.core.observedBlocking(.pipeline, statements: pipeline.count) {
+            let replies = try flow.core.observedBlocking(.pipeline, pipeline: pipeline.items) {
                 () throws(PostgresError) -> [Reply] in try flow.runBlocking(pipeline, as: writer)
             }
             if pipeline.sync != .savepoints, replies.contains(where: { $0.error != nil }) { flow.noteFailure() }
@@ -112,7 +112,7 @@ public struct PostgresBlockingTransaction: Sendable {
     @discardableResult
     public func commit(with pipeline: PostgresPipeline) throws(PostgresError) -> PostgresPipeline.Results {
         if isNested { throw .nestedCommit }
-        let committed = try flow.core.observedBlocking(.pipeline, statements: pipeline.count) {
+        let committed = try flow.core.observedBlocking(.pipeline, pipeline: pipeline.items) {
             () throws(PostgresError) -> TransactionFlow.Committed in
             try flow.commitBlocking(pipeline.items, pipeline.sync, as: writer)
         }
@@ -155,7 +155,7 @@ extension PostgresBlockingConnection {
         readOnly: Bool = false, deferrable: Bool = false
     ) throws(PostgresError) -> PostgresPipeline.Results {
         let begin = isolation.begin(readOnly: readOnly, deferrable: deferrable)
-        let committed = try core.observedBlocking(.pipeline, statements: pipeline.count) {
+        let committed = try core.observedBlocking(.pipeline, pipeline: pipeline.items) {
             () throws(PostgresError) -> TransactionFlow.Committed in try runTransaction(pipeline, begin)
         }
         if let error = committed.error { throw error }

@@ -63,7 +63,7 @@ extension PostgresConnection {
         var attempt = 1
         while true {
             var flow: TransactionFlow?
-            let committed = try await core.observed(.pipeline, statements: pipeline.count) {
+            let committed = try await core.observed(.pipeline, pipeline: pipeline.items) {
                 () async throws(PostgresError) -> TransactionFlow.Committed in
                 try await core.runTransaction(pipeline, begin, connection: self, &flow)
             }
@@ -83,7 +83,7 @@ extension ConnectionCore {
         _ pipeline: PostgresPipeline, connection: any AnyObject & Sendable
     ) async throws(PostgresError) -> [Reply] {
         guard observation == nil else {
-            return try await observed(.pipeline, statements: pipeline.count) {
+            return try await observed(.pipeline, pipeline: pipeline.items) {
                 () async throws(PostgresError) -> [Reply] in
                 try await runUnobserved(pipeline, connection: connection)
             }

@@ -46,7 +46,7 @@ public struct PostgresTransaction: PostgresExecutor {
     public func run(_ pipeline: PostgresPipeline) async throws(PostgresError) -> PostgresPipeline.Results {
         do {
             let replies = try await flow.core.observed(
-                .pipeline, statements: pipeline.count
+                .pipeline, pipeline: pipeline.items
             ) { () async throws(PostgresError) -> [Reply] in try await flow.run(pipeline, as: writer) }
             if pipeline.sync != .savepoints, replies.contains(where: { $0.error != nil }) { flow.noteFailure() }
             return PostgresPipeline.Results(replies: replies)
@@ -168,7 +168,7 @@ extension PostgresTransaction {
         _ items: [PostgresPipeline.Item], _ sync: PostgresPipeline.Sync
     ) async throws(PostgresError) -> [Reply] {
         if isNested { throw .nestedCommit }
-        let committed = try await flow.core.observed(.pipeline, statements: items.count) {
+        let committed = try await flow.core.observed(.pipeline, pipeline: items) {
             () async throws(PostgresError) -> TransactionFlow.Committed in
             try await flow.commit(items, sync, as: writer)
         }
