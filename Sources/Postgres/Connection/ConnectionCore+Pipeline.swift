@@ -301,6 +301,10 @@ extension ConnectionCore {
             let last = replies.count - 1
             replies[last].add(end: Reply.End(tag: replies[last].end.tag, status: groupEnd.end.status))
         }
+        for index in replies.indices {
+            guard let error = replies[index].error, error.sql == nil else { continue }
+            replies[index].add(error: error.naming(progress.items[index].query.sql))
+        }
         return replies
     }
 }
