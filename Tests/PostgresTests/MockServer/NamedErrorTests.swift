@@ -14,7 +14,7 @@ struct MockNamedErrorTests {
 
     /// What may be under way when the connection ends.
     enum Operation: Sendable, CaseIterable {
-        case query, blockingQuery, execute, stream, prepare, script, copyOut
+        case query, blockingQuery, execute, stream, prepare, script, copyOut, listen
 
         func run(_ db: PostgresConnection) async throws {
             switch self {
@@ -29,10 +29,17 @@ struct MockNamedErrorTests {
             case .prepare: try await db.prepare("SELECT 1 AS n")
             case .script: try await db.script("SELECT 1 AS n")
             case .copyOut: for try await _ in try await db.copy(from: "t") {}
+            case .listen: _ = try await db.listen(to: "c")
             }
         }
 
-        var sql: String { self == .copyOut ? #"COPY "t" TO STDOUT"# : MockNamedErrorTests.sql }
+        var sql: String {
+            switch self {
+            case .copyOut: #"COPY "t" TO STDOUT"#
+            case .listen: #"LISTEN "c""#
+            default: MockNamedErrorTests.sql
+            }
+        }
         var last: FrontendMessage.Kind { self == .script || self == .copyOut ? .query : .sync }
     }
 
