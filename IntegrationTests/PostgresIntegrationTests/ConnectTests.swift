@@ -83,6 +83,31 @@ struct ConnectTests {
         #expect(try await db.query("SHOW DateStyle", as: String.self).one().hasPrefix("ISO"))
     }
 
+    @Test(arguments: ["German", "SQL, DMY", "SQL, MDY", "Postgres"])
+    func timesInAnotherDateStyleSaySo(_ style: String) async throws {
+        let db = try await connect()
+        try await db.execute("SET DateStyle = \(unsafeSQL: style)")
+        // Text, because what the columns are is not known before the first execution.
+        let row = try await db.query("SELECT now() AS zoned, localtimestamp AS local").one()
+        let name = style.prefix { $0 != "," }
+        for error in [
+            await failure { try row["zoned"] as PostgresTimestamp },
+            await failure { try row["local"] as PostgresLocalTimestamp },
+        ] {
+            #expect(error?.code == .cannotDecode)
+            #expect(error?.message.contains("the session's DateStyle is \(name), not ISO") == true)
+            #expect(error?.hint?.contains("SET DateStyle = 'ISO'") == true)
+        }
+        // In binary form no style matters.
+        _ = try await db.query("SELECT now()", as: PostgresTimestamp.self).one()
+    }
+
+    @Test func aParameterThatIsSetAtEachStartCannotBeSetInAnotherCase() async throws {
+        let error = await failure { try await connect { $0.parameters = ["datestyle": "German"] } }
+        #expect(error?.code == .invalidConfiguration)
+        #expect(error?.message.contains("datestyle") == true)
+    }
+
     @Test func aRefusedParameterIsTheServersError() async throws {
         let error = await failure { try await connect { $0.parameters = ["no_such_parameter": "1"] } }
         #expect(error?.sqlState == "42704")

@@ -91,7 +91,7 @@ struct ObserverTests {
         let flight = try #require(recorder.take().first)
         #expect(flight.operation.kind == .pipeline)
         #expect(flight.operation.statements == 2)
-        #expect(flight.operation.texts == ["SELECT 1", "SELECT 1 / 0"])
+        #expect(flight.operation.pipelined.map(\.sql) == ["SELECT 1", "SELECT 1 / 0"])
         #expect(flight.result.error?.code == .divisionByZero)
         #expect(flight.result.statements.map(\.affected) == [1, 0])
         #expect(flight.result.statements.map(\.error?.code) == [nil, .divisionByZero])
@@ -103,6 +103,47 @@ struct ObserverTests {
         let others = recorder.take()
         #expect(others.map(\.operation.kind) == [.script, .stream, .query, .copyIn])
         #expect(others.last?.result.affected == 2)
+    }
+
+    @Test func thePartsOfAPipelineAreTold() async throws {
+        let recorder = Recorder(wantsParameters: true)
+        let db = try await PostgresConnection.connect(try await configuration(recorder))
+        _ = recorder.take()
+        for sync in [PostgresPipeline.Sync.isolated, .savepoints] {
+            var pipeline = PostgresPipeline(sync)
+            pipeline.add("SELECT \(Int32(7)), \(nil as Int32?)")
+            pipeline.add("SELECT 1 / \(Int32(0))")
+            pipeline.add("SELECT 3")
+            _ = try await db.run(pipeline)
+            let told = try #require(recorder.only())
+            #expect(told.operation.statements == 3)
+            #expect(told.operation.sql == nil)
+            let parts = told.operation.pipelined
+            #expect(parts.map(\.sql) == ["SELECT $1, $2", "SELECT 1 / $1", "SELECT 3"])
+            #expect(parts.map(\.parameters) == [[[0, 0, 0, 7], nil], [[0, 0, 0, 0]], []])
+            #expect(told.result.statements.map { $0.error?.sqlState } == [nil, "22012", nil])
+        }
+
+        var good = PostgresPipeline(.atomic)
+        good.add("SELECT 1")
+        try await db.transaction(good)
+        let committed = try #require(recorder.only())
+        #expect(committed.operation.pipelined.map(\.sql) == ["SELECT 1"])
+        #expect(committed.result.statements.map { $0.error?.sqlState } == [nil])
+        _ = try await db.query("SELECT 1", as: Int32.self).one()
+        #expect(recorder.only()?.operation.pipelined.isEmpty == true)
+    }
+
+    @Test func aPipelinesParametersAreNotToldUnasked() async throws {
+        let recorder = Recorder()
+        let db = try await PostgresConnection.connect(try await configuration(recorder))
+        _ = recorder.take()
+        var pipeline = PostgresPipeline()
+        pipeline.add("SELECT \(Int32(7))")
+        _ = try await db.run(pipeline)
+        let parts = try #require(recorder.only()).operation.pipelined
+        #expect(parts.map(\.sql) == ["SELECT $1"])
+        #expect(parts.map(\.parameters) == [[]])
     }
 
     @Test func copiesAreToldInBothDirections() async throws {

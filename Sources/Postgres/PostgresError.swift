@@ -139,6 +139,9 @@ public struct PostgresError: Error, Sendable {
             code: code, message: message ?? self.message, outcome: outcome ?? self.outcome, server: server,
             sql: sql ?? self.sql, hint: hint ?? storage.hint, underlying: underlying)
     }
+
+    /// The same error with the statement it is about, if it does not name one. What ends a wait or a connection knows of none.
+    func naming(_ sql: @autoclosure () -> String?) -> Self { self.sql == nil ? with(sql: sql()) : self }
 }
 
 /// Lets `catch .uniqueViolation` match by code.

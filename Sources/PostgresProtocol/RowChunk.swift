@@ -27,7 +27,7 @@ package final class RowChunk: @unchecked Sendable {
     }
 
     /// Sets `columns` unless they are the same, which they mostly are when a block is filled again.
-    package func setColumns(_ columns: any AnyObject & Sendable) {
+    package func setColumns(_ columns: (any AnyObject & Sendable)?) {
         if storedColumns !== columns { storedColumns = columns }
     }
 

@@ -24,7 +24,14 @@ enum TimestampRange {
         }
         let hasZone = expected.oid == PostgresType.timestamptz.oid
         guard let number = value.withUnsafeBytes({ TimestampText.parse($0, hasZone: hasZone) }) else {
-            throw .cannotDecode(T.self, from: type, "not a time of the server's range as DateStyle ISO writes it")
+            let style = value.withUnsafeBytes { TimestampText.foreignStyle($0) }
+            guard let style else {
+                throw .cannotDecode(T.self, from: type, "not a time of the server's range as DateStyle ISO writes it")
+            }
+            throw PostgresError.cannotDecode(T.self, from: type, "the session's DateStyle is \(style), not ISO").with(
+                hint:
+                    "SET DateStyle = 'ISO', as it was when the session began, or name the type in the query (`as:`): then the time comes in binary form"
+            )
         }
         return number
     }

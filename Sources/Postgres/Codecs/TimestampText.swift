@@ -47,6 +47,19 @@ enum TimestampText {
         return total
     }
 
+    /// Which other DateStyle wrote the text, if one did: `31.12.2026 ...`, `12/31/2026 ...` or `Thu Dec 31 ...`.
+    static func foreignStyle(_ text: UnsafeRawBufferPointer) -> String? {
+        func isDigit(_ index: Int) -> Bool { text[index] >= UInt8(ascii: "0") && text[index] <= UInt8(ascii: "9") }
+        guard text.count > 10 else { return nil }
+        if isDigit(0), isDigit(1), text[2] == text[5], isDigit(3), isDigit(4), isDigit(6) {
+            if text[2] == UInt8(ascii: ".") { return "German" }
+            if text[2] == UInt8(ascii: "/") { return "SQL" }
+        }
+        let weekdays = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+        guard text[3] == UInt8(ascii: " ") else { return nil }
+        return weekdays.contains { text.starts(with: $0.utf8) } ? "Postgres" : nil
+    }
+
     /// In JSON the server writes a `T` between date and time.
     static func decode(from decoder: any Decoder, hasZone: Bool) throws -> Int64 {
         let container = try decoder.singleValueContainer()

@@ -13,7 +13,7 @@ extension ConnectionCore {
                 try begin(query, formats, mode, as: writer, mayRead: true, blocking: true)
             }
             guard let error = reply.error else { return reply }
-            guard let next = nextMode(after: reply, mode, query) else { throw error }
+            guard let next = nextMode(after: reply, mode, query) else { throw error.naming(query.sql) }
             mode = next
         }
     }

@@ -91,7 +91,10 @@ extension ConnectionCore {
         if role == .sender, leaveTheEndToTheReader() { return }
         let farewell = role == .reader ? inbound.farewell : nil
         fail(
-            farewell.map { PostgresError($0, outcome: .unknown, sql: nil) }
+            farewell.map { report in
+                PostgresError(report, outcome: .unknown, sql: nil).with(
+                    message: "\(report.message) (said by the server at \(server.address))")
+            }
                 ?? PostgresError(
                     code: .connectionLost, message: "the connection to \(server.address) broke: \(error)",
                     outcome: .unknown, underlying: error),

@@ -23,7 +23,7 @@ extension ConnectionCore {
                 if stream.isFinished { throw .internalFailure("a COPY ended before it began") }
             case .ended: if stream.isFinished { return true }
             }
-            if let closed = state.closed { throw closed.with(outcome: .unknown) }
+            if let closed = state.closed { throw closed.with(outcome: .unknown, sql: stream.sql) }
             return false
         }
     }
@@ -32,7 +32,7 @@ extension ConnectionCore {
     ///
     /// - Parameter lease: the number of the lease that the caller holds.
     nonisolated(nonsending) func copyIn(_ sql: String, as lease: Int) async throws(PostgresError) -> RowStream {
-        let stream = RowStream(bound: .max)
+        let stream = RowStream(bound: .max, .copy(sql))
         noteUser(of: lease, .copy)
         try await queueCopy(stream, sql, .copiesIn, as: lease)
         let deadline = waitLimits().deadline
@@ -50,7 +50,7 @@ extension ConnectionCore {
     }
 
     func copyInBlocking(_ sql: String, as lease: Int) throws(PostgresError) -> RowStream {
-        let stream = RowStream(bound: .max)
+        let stream = RowStream(bound: .max, .copy(sql))
         noteUser(of: lease, .copy)
         try queueCopyBlocking(stream, sql, .copiesIn, as: lease)
         let deadline = waitLimits().deadline
@@ -85,7 +85,7 @@ extension ConnectionCore {
     ) throws(PostgresError) -> Int {
         let (taken, flush) = try state.withLock { state throws(PostgresError) -> (Int, Bool) in
             if let error = stream.error { throw error }
-            if let closed = state.closed { throw closed.with(outcome: .unknown) }
+            if let closed = state.closed { throw closed.with(outcome: .unknown, sql: stream.sql) }
             if stream.isCancelledCopy, !stream.isFinished { return (0, false) }
             // CopyData outside of a COPY would be ignored by a server, and believed by the caller.
             guard stream.copy != nil, !stream.isFinished, !stream.hasEndedCopy,
@@ -215,10 +215,10 @@ extension ConnectionCore {
     /// Why CopyDone was not written.
     private func whyOver(_ stream: RowStream) -> PostgresError {
         state.withLock { state in
-            stream.error ?? state.closed?.with(outcome: .unknown)
+            stream.error ?? state.closed?.with(outcome: .unknown, sql: stream.sql)
                 ?? PostgresError(
                     code: .brokenProtocol, message: "the server ended a COPY before all of it was sent",
-                    outcome: .unknown)
+                    outcome: .unknown, sql: stream.sql)
         }
     }
 
@@ -240,7 +240,7 @@ extension ConnectionCore {
         guard isDone || isCancelledCopy(stream) else { throw whyOver(stream) }
         let deadline = waitLimits().deadline
         while try !hasReached(.ended, stream) {
-            if Task.isCancelled { throw .cancelled(.unknown) }
+            if Task.isCancelled { throw PostgresError.cancelled(.unknown).naming(stream.sql) }
             await waitForCopy(.ended, stream, until: deadline)
             try await stopCopyIfDue(stream, deadline)
         }

@@ -77,6 +77,7 @@ extension ConnectionCore {
             guard let request = try? state.outbound.failGroup(into: &state.pending) else { return nil }
             state.encodedBytes &+= state.pending.count &- start
             let flight = Flight([Flight.Item(request: request, formats: .text)])
+            flight.number = state.queue.nextNumber
             flight.firstPiece = first
             first.isUnfinished = false
             var entry = InFlight(request: request, formats: .text, startOffset: offset)
@@ -198,6 +199,7 @@ extension ConnectionCore {
             }
             guard let first = requests.first else { return .noRoom }
             let flight = Flight(requests)
+            flight.number = state.queue.nextNumber
             if let firstPiece = progress.flights.first {
                 flight.firstPiece = firstPiece
                 firstPiece.isUnfinished = isUnfinished

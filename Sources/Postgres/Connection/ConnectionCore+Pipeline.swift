@@ -38,7 +38,7 @@ extension ConnectionCore {
         var unawaited: Int?
         /// Why not all pieces were sent.
         var end: PostgresError?
-        /// Why they were not waited for.
+        /// Why they were not waited for: it was cancelled, or time was up.
         var stopped: PostgresError?
         var mayBeCancelled = true
         /// The group was ended on our side, and has failed: the last flight is not of the pipeline.
@@ -131,6 +131,10 @@ extension ConnectionCore {
         if case .groups = rounds.sync { return nil }
         guard rounds.left > 0 else { return nil }
         rounds.left -= 1
+        // Nobody waits for it any more.
+        if rounds.replies.contains(where: { $0.error?.code == .cancelled || $0.error?.code == .timedOut }) {
+            return nil
+        }
         var found: [Int] = []
         for (index, reply) in rounds.replies.enumerated() where reply.error != nil {
             guard let mode = nextMode(after: reply, rounds.modes[index], rounds.items[index].query) else { continue }
@@ -230,10 +234,9 @@ extension ConnectionCore {
             if let reason { settleStop(of: progress.flights, reason) }
             return
         }
-        progress.stopped = error
-        // A flight that is not waited for is still in the hands of the reader; nothing of it may be touched.
+        // A flight that is not waited for is still in the hands of the reader.
         if error.code == .cancelled || error.code == .timedOut {
-            flight.isCancelled.store(true, ordering: .relaxed)
+            progress.stopped = error
         } else {
             flight.fail(error, error.outcome)
         }
@@ -246,20 +249,41 @@ extension ConnectionCore {
         }
     }
 
+    /// One reply for each request of flights that are not waited for any longer: what came of it so far, or why nobody waited.
+    ///
+    /// The reader fills them without the lock, so those that it may be filling just now are left alone. Mostly it is not reading: what
+    /// is waited for in vain does not come.
+    private func repliesSoFar(_ flights: [Flight], _ reason: StopReason) -> [Reply] {
+        let known = state.withLock { state in
+            let head = state.queue.nextNumber &- state.queue.count
+            let isResting = state.reader != .caller && !state.loopReads
+            return flights.map { isResting || $0.number < head ? $0.replies : [] }
+        }
+        var replies: [Reply] = []
+        for (flight, known) in zip(flights, known) {
+            replies += known.map { reply in
+                // What the end of the connection says of a statement that nobody waited for any more, is not why.
+                guard let error = reply.error, error.outcome == .unknown || error.outcome == .notSent else {
+                    return reply
+                }
+                return Reply(error: reason.error(error.outcome))
+            }
+            let missing = max(0, flight.items.count - known.count)
+            replies += Array(repeating: Reply(error: reason.error(.unknown)), count: missing)
+        }
+        return replies
+    }
+
     /// The replies of all pieces, one a statement.
     private func collect(_ progress: PipelineProgress) -> [Reply] {
         let flights = progress.flights
         let count = progress.items.count
         var replies: [Reply] = []
         replies.reserveCapacity(count + 1)
-        // After a cancelled wait the flights are still the reader's; nothing of them may be looked at.
-        let isCancelled = flights.contains { $0.isCancelled.load(ordering: .relaxed) }
-        for flight in flights {
-            if isCancelled {
-                for _ in flight.items { replies.append(Reply(error: progress.stopped ?? .cancelled(.unknown))) }
-            } else {
-                replies += flight.replies
-            }
+        if let stopped = progress.stopped {
+            replies += repliesSoFar(flights, stopped.code == .cancelled ? .cancelled : .timedOut)
+        } else {
+            for flight in flights { replies += flight.replies }
         }
         var groupEnd = Reply()
         if progress.isCutShort {
@@ -276,6 +300,10 @@ extension ConnectionCore {
             // What there is to know of the transaction when all is over.
             let last = replies.count - 1
             replies[last].add(end: Reply.End(tag: replies[last].end.tag, status: groupEnd.end.status))
+        }
+        for index in replies.indices {
+            guard let error = replies[index].error, error.sql == nil else { continue }
+            replies[index].add(error: error.naming(progress.items[index].query.sql))
         }
         return replies
     }

@@ -107,7 +107,7 @@ extension ConnectionCore {
                 switch try inbound.next() {
                 case .needsBytes: return outcome
                 case .needsRequest:
-                    if !beginHead() { try inbound.readFarewell() }
+                    if !beginHead(), try !inbound.readFarewell() { return outcome }
                 case .finished:
                     if let reply = finishHead(wanted, &outcome) {
                         outcome.reply = reply

@@ -166,7 +166,7 @@ extension ConnectionCore {
                 continue
             }
             guard let error = reply.error else { return reply }
-            guard let next = nextMode(after: reply, mode, query) else { throw error }
+            guard let next = nextMode(after: reply, mode, query) else { throw error.naming(query.sql) }
             mode = next
             attempt = try self.attempt(query, formats, mode, as: writer)
         }

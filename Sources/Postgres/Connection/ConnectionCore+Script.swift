@@ -102,7 +102,7 @@ extension ConnectionCore {
             let reply = try await finish { () throws(PostgresError) -> Begun in
                 try beginPreparing(query, prepared, ownParse: ownParse, blocking: false)
             }
-            if let description = try description(reply, prepared) { return description }
+            if let description = try description(reply, prepared, query) { return description }
         }
         throw .internalFailure("a statement was prepared and not described")
     }
@@ -115,7 +115,7 @@ extension ConnectionCore {
         let reply = try await finish(as: writer) { () throws(PostgresError) -> Begun in
             try beginPreparing(query, prepared, ownParse: true, blocking: false, as: writer)
         }
-        if let description = try description(reply, prepared) { return description }
+        if let description = try description(reply, prepared, query) { return description }
         throw .internalFailure("a statement was prepared and not described")
     }
 
@@ -124,7 +124,7 @@ extension ConnectionCore {
         let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
             try beginPreparing(query, prepared, ownParse: true, blocking: true, as: writer)
         }
-        if let description = try description(reply, prepared) { return description }
+        if let description = try description(reply, prepared, query) { return description }
         throw .internalFailure("a statement was prepared and not described")
     }
 
@@ -135,7 +135,7 @@ extension ConnectionCore {
             let reply = try finishBlocking { () throws(PostgresError) -> Begun in
                 try beginPreparing(query, prepared, ownParse: ownParse, blocking: true)
             }
-            if let description = try description(reply, prepared) { return description }
+            if let description = try description(reply, prepared, query) { return description }
         }
         throw .internalFailure("a statement was prepared and not described")
     }
@@ -158,9 +158,9 @@ extension ConnectionCore {
     }
 
     private func description(
-        _ reply: Reply, _ prepared: borrowing Mutex<PreparedStatement?>
+        _ reply: Reply, _ prepared: borrowing Mutex<PreparedStatement?>, _ query: PostgresQuery
     ) throws(PostgresError) -> StatementDescription? {
-        if let error = reply.error { throw error }
+        if let error = reply.error { throw error.naming(query.sql) }
         // Written before the reply was handed over, under the lock.
         return state.withLock { _ in prepared.withLock { $0?.description } }
     }
@@ -177,7 +177,7 @@ extension ConnectionCore {
         let deadline = waitLimits().deadline
         while true {
             if Task.isCancelled { throw .cancelled(.notSent) }
-            let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
+            let stream = RowStream(bound: state.withLock { $0.rowByteLimit }, .query(query))
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: false) {
             case .noRoom:
                 try await waitForRoom(for: writer, until: deadline)
@@ -202,7 +202,7 @@ extension ConnectionCore {
         var mode = ConnectionState.Mode.cached
         let deadline = waitLimits().deadline
         while true {
-            let stream = RowStream(bound: state.withLock { $0.rowByteLimit })
+            let stream = RowStream(bound: state.withLock { $0.rowByteLimit }, .query(query))
             switch try beginStream(stream, query, formats, mode, as: writer, blocking: true) {
             case .noRoom:
                 try waitForRoomBlocking(for: writer, until: deadline)
@@ -224,7 +224,9 @@ extension ConnectionCore {
         _ stream: RowStream, _ error: PostgresError, _ mode: ConnectionState.Mode, _ query: PostgresQuery
     ) throws(PostgresError) -> ConnectionState.Mode {
         let end = state.withLock { _ in stream.end }
-        guard let end, end.error != nil, let next = nextMode(after: end, mode, query) else { throw error }
+        guard let end, end.error != nil, let next = nextMode(after: end, mode, query) else {
+            throw error.naming(query.sql)
+        }
         return next
     }
 

@@ -49,6 +49,7 @@ extension ConnectionCore {
 
     /// Who goes on reading gets the same error, and not an end.
     func settle(_ stream: RowStream, _ error: PostgresError) -> PostgresError {
+        let error = error.naming(stream.sql)
         state.withLock { _ in stream.error = error }
         return error
     }

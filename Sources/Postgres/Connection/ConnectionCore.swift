@@ -71,7 +71,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     /// Takes over a channel on which start-up is complete.
     init(
         channel: ByteChannel, loop: EventLoop, inbound: consuming Inbound, parameters: ServerParameters,
-        server: ServerIdentity, configuration: PostgresConfiguration
+        server: ServerIdentity, configuration: PostgresConfiguration, notices: NoticeQueue?
     ) throws(TransportError) {
         self.channel = channel
         self.loop = loop
@@ -80,7 +80,7 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         callersMayRead = configuration.callerReadsBelowLatency > .zero
         limits = WaitLimits.Defaults(configuration)
         observation = configuration.observer.map { Observation($0, configuration, server: server.address) }
-        notices = configuration.noticeHandler.map { NoticeQueue($0) }
+        self.notices = notices
         var state = ConnectionState(
             statementCacheCapacity: configuration.statementCacheCapacity, rowByteLimit: configuration.maximumResultBytes
         )

@@ -48,7 +48,7 @@ struct Establishment: Sendable {
 
     private func establish() async throws -> ConnectionCore {
         let mode = configuration.effectiveSSLMode
-        let context = try tlsContext(mode)
+        let context = try await tlsContext(mode)
         var options = SocketOptions()
         // The system's own two hours are too long for a statement whose server vanished.
         options.keepalive = SocketOptions.Keepalive(idle: .seconds(60), interval: .seconds(10), count: 6)
@@ -74,7 +74,7 @@ struct Establishment: Sendable {
 
     // MARK: TLS
 
-    private func tlsContext(_ mode: PostgresConfiguration.SSLMode) throws(TransportError) -> TLSContext? {
+    private func tlsContext(_ mode: PostgresConfiguration.SSLMode) async throws(TransportError) -> TLSContext? {
         let verification: TLSVerification
         switch mode {
         case .disable: return nil
@@ -82,8 +82,14 @@ struct Establishment: Sendable {
         case .require: verification = configuration.sslrootcert == nil ? .none : .chain
         case .verifyFull: verification = .chainAndHostName
         }
-        return try TLSContext(
-            verification: verification, rootCertificates: configuration.sslrootcert.map { .file($0) } ?? .system)
+        let roots = configuration.sslrootcert.map { TLSRootCertificates.file($0) } ?? .system
+        let cache = TLSContextCache.shared
+        if let known = cache.find(verification, roots) { return known }
+        // Reading a system's certificates takes long.
+        return try await BackgroundThread.run(
+            until: deadline, loop: loop, what: "reading the root certificates for \(place)",
+            { Result { () throws(TransportError) in try cache.make(verification, roots) } }
+        ).get()
     }
 
     private func startTLS(
@@ -106,6 +112,7 @@ struct Establishment: Sendable {
         _ channel: ByteChannel, _ context: TLSContext?, _ mode: PostgresConfiguration.SSLMode
     ) async throws -> ConnectionCore {
         var startup = Startup(startupOptions(channel, mode))
+        let notices = configuration.noticeHandler.map { NoticeQueue($0) }
         var writer = ByteWriter(capacity: 1024)
         var inbound = Inbound(limits: .init(maximumLength: configuration.maximumMessageBytes, isAuthenticated: true))
         try startup.begin(into: &writer)
@@ -120,7 +127,8 @@ struct Establishment: Sendable {
             let step = try startup.receive(tag: received[0], body: body, into: &writer)
             inbound.buffer.consume(size)
             switch step {
-            case .needMore, .notice: continue
+            case .needMore: continue
+            case .notice(let report): notices?.add(report)
             case .send: try await send(&writer, channel)
             case .derive(let derivation):
                 // Thousands of hashes: neither the loop nor the cooperative pool may wait for them.
@@ -135,9 +143,11 @@ struct Establishment: Sendable {
                 server.secretKey = session.backendKey?.secretKey ?? []
                 server.host = configuration.host
                 if channel.isEncrypted { server.tlsContext = context }
-                return try ConnectionCore(
+                let core = try ConnectionCore(
                     channel: channel, loop: loop, inbound: inbound, parameters: session.parameters,
-                    server: server, configuration: configuration)
+                    server: server, configuration: configuration, notices: notices)
+                notices?.begin()
+                return core
             }
         }
     }
@@ -199,12 +209,12 @@ struct Establishment: Sendable {
 
     private func refused(_ error: StartupError) -> PostgresError {
         switch error {
-        case .refused(let report, let isVerified):
-            let reported = PostgresError(report, outcome: .notSent, sql: nil)
-            // Before it proved who it is, a server's text is only a claim (CVE-2024-10977).
-            return isVerified
-                ? reported
-                : reported.with(message: "\(report.message) (connecting to \(place) as \(configuration.user))")
+        case .refused(let report, _):
+            // Whose text it is belongs to it: before the server proved who it is, it is only a claim (CVE-2024-10977), and one that did
+            // is one of several, as in a pool of clients.
+            let database = configuration.database ?? configuration.user
+            return PostgresError(report, outcome: .notSent, sql: nil).with(
+                message: "\(report.message) (connecting to \(place) as \(configuration.user), database \(database))")
         case .protocolViolation, .notPostgreSQL, .serverTooOld, .invalidNegotiation, .versionNotSupported,
             .bytesAfterTLSAnswer:
             return PostgresError(code: .brokenProtocol, message: "\(place): \(error)", underlying: error)

@@ -59,7 +59,7 @@ struct InFlight: Sendable {
 /// Several requests that are one element of the queue: a pipeline, or a script. Its caller is woken once.
 ///
 /// Safe to share: made by the caller before it is queued, changed by the holder of the reader role while it is in flight, and
-/// read by the caller after it was woken; the connection's lock lies between.
+/// read by the caller after it was woken, or under the lock while nobody reads; the connection's lock lies between.
 final class Flight: @unchecked Sendable {
     struct Item: Sendable {
         let request: Request
@@ -69,8 +69,8 @@ final class Flight: @unchecked Sendable {
     private(set) var items: [Item]
     private(set) var index = 0
     var replies: [Reply] = []
-    /// The caller stopped waiting, so the reader owns the flight for the rest of its time.
-    let isCancelled = Atomic<Bool>(false)
+    /// Of a piece of a pipeline: its request in the queue. Set before it is there.
+    var number = Int.max
     /// The first piece of the same pipeline; nil if this is it.
     var firstPiece: Flight?
     /// Of the first piece: the group that it begins has no end yet. Used under the connection's lock only.

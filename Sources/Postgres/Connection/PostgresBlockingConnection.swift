@@ -31,20 +31,12 @@ public final class PostgresBlockingConnection: Sendable {
     {
         let loop = EventLoop.shared
         if loop.isCurrent { throw .blockingOnTheLoop }
-        // Establishing is a matter of waiting, not of speed: it is written once, and runs on the loop meanwhile.
-        let finished = Handover<ConnectionCore>()
-        let thread = BlockedThread()
-        Task(executorPreference: loop) {
-            do throws(PostgresError) {
-                finished.set(.success(try await Establishment(configuration, loop: loop).connect()))
-            } catch {
-                finished.set(.failure(error))
-            }
-            thread.resume(returning: Reply())
+        // Establishing is a matter of waiting, not of speed: it is written once. It runs on this thread, because the observer that it
+        // calls is the user's code.
+        let core = try CallingThread.wait { () async throws(PostgresError) -> ConnectionCore in
+            try await Establishment(configuration, loop: loop).connect()
         }
-        _ = thread.wait()
-        guard let result = finished.get() else { throw .internalFailure("connecting ended without a result") }
-        return PostgresBlockingConnection(core: try result.get())
+        return PostgresBlockingConnection(core: core)
     }
 
     final class Handover<Value: Sendable>: Sendable {

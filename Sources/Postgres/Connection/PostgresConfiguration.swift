@@ -42,6 +42,7 @@ public struct PostgresConfiguration: Sendable, Hashable {
     /// is set.
     public var sslmode: SSLMode?
     /// A file of trusted root certificates in PEM; with it, nothing but its roots is trusted. nil uses the system's.
+    /// It is read again by the next connection after it has changed.
     public var sslrootcert: String?
     /// What `pg_stat_activity.application_name` and the log of the server show.
     public var applicationName: String?
@@ -75,8 +76,9 @@ public struct PostgresConfiguration: Sendable, Hashable {
     /// What cancelling a task does to its statement when that is on its way already.
     public var cancellation: Cancellation
     /// Gets what the server remarks: `RAISE NOTICE`, warnings and the like (manual, "Reporting Errors and Messages"). nil, the
-    /// default, costs nothing. It is called on a task of its own, in order, and often after the statement's own result; at most
-    /// 64 notices wait for it, then the oldest go, which ``PostgresNotice/lostBefore`` tells.
+    /// default, costs nothing. It is called on a task of its own, in order, and often after the statement's own result; what is
+    /// remarked while the session starts comes when that has succeeded. At most 64 notices wait for it, then the oldest go, which
+    /// ``PostgresNotice/lostBefore`` tells.
     public var noticeHandler: (@Sendable (PostgresNotice) -> Void)? {
         get { notices?.handle }
         set { notices = newValue.map { NoticeHandler($0) } }
@@ -88,7 +90,8 @@ public struct PostgresConfiguration: Sendable, Hashable {
         set { observerHolder = newValue.map { ObserverHolder($0) } }
     }
     private var observerHolder: ObserverHolder?
-    /// Further run-time parameters for the start of the session, such as `search_path`.
+    /// Further run-time parameters for the start of the session, such as `search_path`. `client_encoding`, `DateStyle` and
+    /// `IntervalStyle` are set by the library, and are refused here.
     public var parameters: [String: String]
     /// The socket's send and receive buffers, for tests that fill them; nil leaves them to the system.
     var socketBufferBytes: Int?

@@ -15,7 +15,14 @@ final class RowStream: @unchecked Sendable {
     /// Rows waiting for the consumer beyond this hold the server back.
     static let limit = 256 * 1024
 
+    /// What it runs.
+    enum Statement: Sendable {
+        case query(PostgresQuery)
+        case copy(String)
+    }
+
     let bound: Int
+    let statement: Statement
     /// Of its request in the queue.
     var number = -1
     var chunks: [RowChunk] = []
@@ -37,7 +44,18 @@ final class RowStream: @unchecked Sendable {
     /// A COPY in that somebody has cancelled: what the server says of it is still to come.
     var isCancelledCopy = false
 
-    init(bound: Int) { self.bound = bound }
+    init(bound: Int, _ statement: Statement) {
+        self.bound = bound
+        self.statement = statement
+    }
+
+    /// For errors.
+    var sql: String {
+        switch statement {
+        case .query(let query): query.sql
+        case .copy(let text): text
+        }
+    }
 
     var isFull: Bool { bytes >= RowStream.limit && !isAbandoned }
 }
@@ -48,7 +66,7 @@ extension RowStream {
         let consumer = core.state.withLock { state -> InFlight.Waiter in
             isFinished = true
             end = reply
-            if error == nil { error = reply.error }
+            if error == nil { error = reply.error?.naming(sql) }
             if state.openStream === self { state.openStream = nil }
             defer { self.consumer = .unclaimed }
             return self.consumer
@@ -130,7 +148,7 @@ extension ConnectionCore {
             }
             if let error = stream.error { throw error }
             if stream.isFinished { return .end }
-            if let closed = state.closed { throw closed.with(outcome: .unknown) }
+            if let closed = state.closed { throw closed.with(outcome: .unknown, sql: stream.sql) }
             // Who listens is read for by the loop, whatever this consumer does.
             let isFree = state.reader == .nobody || (state.reader == .loop && !state.loopReads)
             if mayRead, isFree, state.queue.count == 1, state.listeners.isEmpty {
@@ -311,7 +329,8 @@ extension ConnectionCore {
 
     /// What a consumer learns whose task was cancelled.
     nonisolated(nonsending) private func cancelled(_ stream: RowStream) async -> PostgresError {
-        waitLimits().cancellation == .cancelRequest ? await stop(stream, .cancelled) : .cancelled(.unknown)
+        waitLimits().cancellation == .cancelRequest
+            ? await stop(stream, .cancelled) : PostgresError.cancelled(.unknown).naming(stream.sql)
     }
 
     /// Of a stream that is being stopped: its rows are thrown away, so only the end can wake its consumer.

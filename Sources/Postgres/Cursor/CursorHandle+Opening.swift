@@ -21,7 +21,7 @@ extension ConnectionCore {
     ) async throws(PostgresError) -> CursorHandle {
         let count = try ConnectionCore.fetchCount(count)
         let (portal, reply) = try await openPortal(query, formats, .unnamed, begin: false, count, as: writer)
-        if let error = reply.error { throw error }
+        if let error = reply.error { throw error.naming(query.sql) }
         return CursorHandle(
             self, .portal(portal, writer: writer), first: reply, count: count, connection: connection)
     }
@@ -50,7 +50,7 @@ extension ConnectionCore {
             throw .internalFailure("a cursor was neither opened nor refused")
         } catch {
             endLease(lease)
-            throw error
+            throw error.naming(query.sql)
         }
     }
 
@@ -101,7 +101,7 @@ extension ConnectionCore {
         if let error = reply.error {
             // It may be there all the same, if only the wait for it ended; then the handle's end closes it.
             if error.outcome != .unknown { _ = handle.takeEnd() }
-            throw error
+            throw error.naming(declaration.sql)
         }
         return handle
     }
@@ -115,7 +115,7 @@ extension ConnectionCore {
             let reply = try await finish(as: source.writer) { () throws(PostgresError) in
                 try beginFetch(source, count, blocking: false)
             }
-            if let error = reply.error { throw error }
+            if let error = reply.error { throw error.naming(source.fetchText(count)) }
             return reply
         }
     }

@@ -117,7 +117,7 @@ extension ConnectionCore {
                 name, query, formats, .unnamed, begin: false, fetching: count, as: writer, blocking: true, &opening)
         }
         let reply = opening.rows(whole)
-        if let error = reply.error { throw error }
+        if let error = reply.error { throw error.naming(query.sql) }
         guard let portal = opening.portal else { throw .internalFailure("a portal without a statement") }
         return CursorHandle(
             self, .portal(portal, writer: writer), first: reply, count: count, connection: connection)
@@ -153,7 +153,7 @@ extension ConnectionCore {
             throw .internalFailure("a cursor was neither opened nor refused")
         } catch {
             endLease(lease)
-            throw error
+            throw error.naming(query.sql)
         }
     }
 
@@ -182,7 +182,7 @@ extension ConnectionCore {
         if let error = reply.error {
             // As in the asynchronous form.
             if error.outcome != .unknown { _ = handle.takeEnd() }
-            throw error
+            throw error.naming(declaration.sql)
         }
         return handle
     }
@@ -193,7 +193,7 @@ extension ConnectionCore {
             let reply = try finishBlocking(as: source.writer) { () throws(PostgresError) in
                 try beginFetch(source, count, blocking: true)
             }
-            if let error = reply.error { throw error }
+            if let error = reply.error { throw error.naming(source.fetchText(count)) }
             return reply
         }
     }

@@ -25,7 +25,7 @@ extension ConnectionCore {
             let reply = try await finish { () throws(PostgresError) -> Begun in
                 try beginListening(listener, queries, &flight, blocking: false)
             }
-            return try confirm(listener, reply, flight)
+            return try confirm(listener, reply, flight, queries)
         }
     }
 
@@ -38,7 +38,7 @@ extension ConnectionCore {
             let reply = try finishBlocking { () throws(PostgresError) -> Begun in
                 try beginListening(listener, queries, &flight, blocking: true)
             }
-            return try confirm(listener, reply, flight)
+            return try confirm(listener, reply, flight, queries)
         }
     }
 
@@ -94,7 +94,9 @@ extension ConnectionCore {
         return entry
     }
 
-    private func confirm(_ listener: Listener, _ reply: Reply, _ flight: Flight) throws(PostgresError) -> Listener {
+    private func confirm(
+        _ listener: Listener, _ reply: Reply, _ flight: Flight, _ queries: [PostgresQuery]
+    ) throws(PostgresError) -> Listener {
         var error = reply.error
         if error == nil {
             error = flight.replies.lazy.compactMap(\.error).first
@@ -106,7 +108,7 @@ extension ConnectionCore {
         }
         guard let error else { return listener }
         endListening(listener)
-        throw error
+        throw error.naming(queries.map(\.sql).joined(separator: "; "))
     }
 
     // MARK: The end

@@ -47,9 +47,22 @@ final class NoticeQueue: Sendable {
     }
 
     private let handle: @Sendable (PostgresNotice) -> Void
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
-    init(_ handle: @escaping @Sendable (PostgresNotice) -> Void) { self.handle = handle }
+    /// Hands over nothing before `begin`: of a server that has not proved yet who it is the handler is told nothing.
+    init(_ handle: @escaping @Sendable (PostgresNotice) -> Void) {
+        self.handle = handle
+        state = Mutex(State(isBeingDrained: true))
+    }
+
+    /// The session is there: from now on they are handed over.
+    func begin() {
+        let hasAny = state.withLock { state in
+            if state.waiting.isEmpty { state.isBeingDrained = false }
+            return state.isBeingDrained
+        }
+        if hasAny { Task { drain() } }
+    }
 
     func add(_ report: ServerReport) {
         let begins = state.withLock { state in

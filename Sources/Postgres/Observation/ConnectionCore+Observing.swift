@@ -73,11 +73,11 @@ extension ConnectionCore {
     /// Runs `body`, and tells the observer, if there is one.
     nonisolated(nonsending) func observed<Success: ObservedResult>(
         _ kind: PostgresOperation.Kind, sql: String? = nil, statements: Int = 1, query: PostgresQuery? = nil,
-        pipeline: [PostgresPipeline.Item] = [], _ body: () async throws(PostgresError) -> Success
+        pipeline items: [PostgresPipeline.Item] = [], _ body: () async throws(PostgresError) -> Success
     ) async throws(PostgresError) -> Success {
         guard let observation else { return try await body() }
         let running = observation.begin(
-            kind, sql: sql, statements: statements, query: query, pipeline: pipeline, roundTrips: endedRoundTrips)
+            kind, sql: sql, statements: statements, query: query, pipeline: items, roundTrips: endedRoundTrips)
         do throws(PostgresError) {
             let result = try await body()
             observation.end(running, result.counts, roundTrips: endedRoundTrips)
@@ -91,11 +91,11 @@ extension ConnectionCore {
     /// The same for the blocking API.
     func observedBlocking<Success: ObservedResult>(
         _ kind: PostgresOperation.Kind, sql: String? = nil, statements: Int = 1, query: PostgresQuery? = nil,
-        pipeline: [PostgresPipeline.Item] = [], _ body: () throws(PostgresError) -> Success
+        pipeline items: [PostgresPipeline.Item] = [], _ body: () throws(PostgresError) -> Success
     ) throws(PostgresError) -> Success {
         guard let observation else { return try body() }
         let running = observation.begin(
-            kind, sql: sql, statements: statements, query: query, pipeline: pipeline, roundTrips: endedRoundTrips)
+            kind, sql: sql, statements: statements, query: query, pipeline: items, roundTrips: endedRoundTrips)
         do throws(PostgresError) {
             let result = try body()
             observation.end(running, result.counts, roundTrips: endedRoundTrips)

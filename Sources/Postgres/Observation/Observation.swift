@@ -34,13 +34,15 @@ final class Observation: Sendable {
 
     func begin(
         _ kind: PostgresOperation.Kind, sql: String? = nil, statements: Int = 1, query: PostgresQuery? = nil,
-        pipeline: [PostgresPipeline.Item] = [], roundTrips: Int = 0
+        pipeline items: [PostgresPipeline.Item] = [], roundTrips: Int = 0
     ) -> Running {
+        let wantsParameters = observer.wantsParameters
         let operation = PostgresOperation(
-            kind: kind, sql: sql ?? query?.sql, statements: kind == .pipeline ? pipeline.count : statements,
-            pipeline: pipeline, server: server, database: database, user: user,
+            kind: kind, sql: sql ?? query?.sql, statements: kind == .pipeline ? items.count : statements,
+            server: server, database: database, user: user,
             // Preparing sends none.
-            parameters: observer.wantsParameters && kind != .prepare ? query?.parameterBytes ?? [] : [])
+            parameters: wantsParameters && kind != .prepare ? query?.parameterBytes ?? [] : [], items: items,
+            wantsParameters: wantsParameters)
         let context = observer.began(operation)
         return Running(operation: operation, context: context, start: monotonicNanoseconds(), roundTrips: roundTrips)
     }

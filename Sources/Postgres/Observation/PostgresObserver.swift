@@ -75,13 +75,11 @@ public struct PostgresOperation: Sendable {
 
     /// What is done.
     public let kind: Kind
-    /// The statement's text with `$1` for its first parameter; the script; nil for what has no text of its own, or several.
+    /// The statement's text with `$1` for its first parameter; the script; nil for what has no text of its own, or several: those
+    /// of a pipeline are in ``pipelined``.
     public let sql: String?
     /// How many statements it is.
     public let statements: Int
-    var pipeline: [PostgresPipeline.Item] = []
-    /// The texts of a pipeline's statements, in order; empty for other operations. Made anew each time.
-    public var texts: [String] { pipeline.map { $0.query.sql } }
     /// The server's address, as errors name it.
     public let server: String
     /// The database.
@@ -91,6 +89,22 @@ public struct PostgresOperation: Sendable {
     /// The parameters as they are sent, in text or binary form by their types, nil for NULL. Empty unless
     /// ``PostgresObserver/wantsParameters``.
     public let parameters: [[UInt8]?]
+    /// The pipeline as it was made, of which `pipelined` tells: for an observer that does not look it costs nothing.
+    var items: [PostgresPipeline.Item] = []
+    var wantsParameters = false
+
+    /// A statement of a pipeline.
+    public struct Statement: Sendable {
+        /// Its text with `$1` for its first parameter.
+        public let sql: String
+        /// As ``PostgresOperation/parameters``.
+        public let parameters: [[UInt8]?]
+    }
+
+    /// The statements of a pipeline, in order; empty for all else. They are made at each look.
+    public var pipelined: [Statement] {
+        items.map { Statement(sql: $0.query.sql, parameters: wantsParameters ? $0.query.parameterBytes : []) }
+    }
 
     /// How an operation ended.
     public struct Result: Sendable {
@@ -105,7 +119,7 @@ public struct PostgresOperation: Sendable {
         /// Round trips that ended on the connection meanwhile, others' included. The one that ends with a stream or a COPY may be
         /// counted a moment later, and then not here.
         public let roundTrips: Int
-        /// How a pipeline's statements ended, in the order of ``PostgresOperation/texts``. Empty for other operations, and of a pipeline
+        /// How a pipeline's statements ended, in the order of ``PostgresOperation/pipelined``. Empty for other operations, and of a pipeline
         /// that failed as a whole, as when nothing of it was sent.
         public internal(set) var statements: [Statement] = []
 

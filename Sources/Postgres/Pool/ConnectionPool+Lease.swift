@@ -80,7 +80,8 @@ extension ConnectionPool {
     @inline(__always)
     private func acquireAtOnce(_ use: PoolStateMachine.Use) -> Lease? {
         let found = update { state, now -> Lease? in
-            guard state.machine.canGrantAtOnce(use), case .granted(let granted) = state.machine.acquire(use, now: now)
+            guard state.machine.canGrantAtOnce(use, now),
+                case .granted(let granted) = state.machine.acquire(use, now: now)
             else { return nil }
             return lease(granted, state)
         }
@@ -120,8 +121,8 @@ extension ConnectionPool {
     private func cancel(_ waiter: WaiterQueue.ID) {
         let grant = Grant.failed(
             PostgresError(code: .cancelled, message: "the task was cancelled while it waited for a connection"))
-        let continuation = state.withLock { state -> UnsafeContinuation<Grant, Never>? in
-            guard state.machine.cancel(waiter) else { return nil }
+        let continuation = update { state, now -> UnsafeContinuation<Grant, Never>? in
+            guard state.machine.cancel(waiter, now: now) else { return nil }
             if case .suspended(let continuation)? = state.waiting.removeValue(forKey: waiter) { return continuation }
             state.waiting[waiter] = .answered(grant)
             return nil

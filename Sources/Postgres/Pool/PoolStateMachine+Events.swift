@@ -166,6 +166,7 @@ extension PoolStateMachine {
             let waited = now > waiter.since ? now - waiter.since : 0
             actions.append(.fail(waiter.id, .timedOut(waiter.deadline.limit, waited: waited, breaker?.error)))
         }
+        fillShared(now)
         // From the bottom of the stack: those that were not used for longest.
         for index in idle {
             let slot = slots[index]

@@ -7,16 +7,11 @@ extension PoolStateMachine {
     ///   - since: when it asked first, if it was given a connection since that turned out to be dead: it keeps its turn.
     mutating func acquire(_ use: Use, now: Time, until deadline: Time = never, since: Time? = nil) -> Acquisition {
         guard !isShutDown else { return .failed(.shutDown) }
-        if waiters.isEmpty || isFirst(since) {
+        if waiters.isEmpty || since.map({ waiters.putsBackInFront($0) }) == true {
             if let slot = idle.popLast() { return .granted(take(slot, use, now)) }
-            if use == .shared, let slot = sharedWithRoom() { return .granted(join(slot)) }
+            if use == .shared, let slot = sharedWithRoom(now) { return .granted(join(slot)) }
         }
         return queueUp(use, now, deadline, since)
-    }
-
-    private mutating func isFirst(_ since: Time?) -> Bool {
-        guard let since, let first = waiters.first else { return false }
-        return since < first.since
     }
 
     @inline(never)
@@ -47,14 +42,18 @@ extension PoolStateMachine {
     }
 
     /// Whether `acquire` would not make the caller wait.
-    func canGrantAtOnce(_ use: Use) -> Bool {
-        !isShutDown && waiters.isEmpty && (!idle.isEmpty || (use == .shared && sharedWithRoom() != nil))
+    func canGrantAtOnce(_ use: Use, _ now: Time) -> Bool {
+        !isShutDown && waiters.isEmpty && (!idle.isEmpty || (use == .shared && sharedWithRoom(now) != nil))
     }
 
     /// A task was cancelled.
     ///
     /// - Returns: false if it does not wait any more; then what it was given is on its way to it.
-    mutating func cancel(_ waiter: WaiterQueue.ID) -> Bool { waiters.remove(waiter) }
+    mutating func cancel(_ waiter: WaiterQueue.ID, now: Time) -> Bool {
+        guard waiters.remove(waiter) else { return false }
+        fillShared(now)
+        return true
+    }
 
     /// An idle connection becomes somebody's.
     private mutating func take(_ index: Int, _ use: Use, _ now: Time) -> Granted {
@@ -79,19 +78,21 @@ extension PoolStateMachine {
     }
 
     /// The one with the fewest users.
-    private func sharedWithRoom() -> Int? {
+    private func sharedWithRoom(_ now: Time) -> Int? {
         guard limits.sharedDepth > 1 else { return nil }
         var best: Int?
-        for index in slots.indices where hasRoom(index) {
+        for index in slots.indices where hasRoom(index, now) {
             if let known = best, slots[known].users <= slots[index].users { continue }
             best = index
         }
         return best
     }
 
-    private func hasRoom(_ index: Int) -> Bool {
+    /// One whose time is over takes nobody in any more: under a load that never pauses it would never have a last user.
+    func hasRoom(_ index: Int, _ now: Time) -> Bool {
         let slot = slots[index]
         return slot.phase == .inUse && slot.isShared && slot.users < limits.sharedDepth && slot.condition == .clean
+            && slot.expires > now
     }
 
     // MARK: Releasing
@@ -114,7 +115,7 @@ extension PoolStateMachine {
         let isLast = slots[index].users == 0
         if isLast || condition != .busy, condition > slots[index].condition { slots[index].condition = condition }
         if needsReset || resetPending { slots[index].needsReset = true }
-        guard isLast else { return fillShared(index, now) }
+        guard isLast else { return fillShared(now) }
         inUse -= 1
         if isShutDown {
             close(index, .shutdown)
@@ -140,7 +141,7 @@ extension PoolStateMachine {
         }
         if let waiter = waiters.popFirst() {
             hand(take(index, waiter.kind, now), to: waiter, now)
-            return fillShared(index, now)
+            return fillShared(now)
         }
         slots[index].phase = .idle
         slots[index].since = now
@@ -148,9 +149,9 @@ extension PoolStateMachine {
         wake(by: nextTime(ofIdle: index))
     }
 
-    /// Further statements join a shared connection, but nobody overtakes.
-    private mutating func fillShared(_ index: Int, _ now: Time) {
-        while hasRoom(index), let next = waiters.first, next.kind == .shared {
+    /// Further statements join shared connections, but nobody overtakes: whenever there is room, or another in front.
+    mutating func fillShared(_ now: Time) {
+        while let next = waiters.first, next.kind == .shared, let index = sharedWithRoom(now) {
             _ = waiters.popFirst()
             hand(join(index), to: next, now)
         }

@@ -1,7 +1,7 @@
 /// Those who wait for a connection, first come first served, each until its own deadline.
 ///
-/// Each has a number that grows with each one that came, so that one who gives up is found at once; its place is left empty and
-/// skipped. Who was served in vain, by a connection that turned out to be dead, is put back in front of all who came after it.
+/// Each has a number that grows with each one that came, by which one who gives up is found; its place is left empty and skipped,
+/// and the empty ones are taken out when they are too many. Who was served in vain, by a connection that turned out to be dead, is put back in front of all who came after it.
 /// Only bookkeeping: the tasks themselves are the driver's.
 struct WaiterQueue: Sendable {
     typealias ID = UInt64
@@ -20,7 +20,14 @@ struct WaiterQueue: Sendable {
         let deadline: Deadline
     }
 
-    private var places: [Waiter?] = []
+    struct Place: Sendable {
+        let id: ID
+        /// nil once served, or gone.
+        var waiter: Waiter?
+    }
+
+    /// In the order of their numbers; those before `head` are empty.
+    private(set) var places: [Place] = []
     private var head = 0
     private var nextID: ID = 0
     /// Those who were put back, the one that asked first first: all of them before anybody in `places`.
@@ -37,7 +44,7 @@ struct WaiterQueue: Sendable {
         mutating get {
             if let waiter = returned.first { return waiter }
             while head < places.count {
-                if let waiter = places[head] { return waiter }
+                if let waiter = places[head].waiter { return waiter }
                 head += 1
             }
             return nil
@@ -46,26 +53,28 @@ struct WaiterQueue: Sendable {
 
     mutating func append(_ kind: PoolStateMachine.Use, since: Time, until deadline: Deadline) -> ID {
         let waiter = Waiter(id: nextID, kind: kind, since: since, deadline: deadline)
-        add(waiter, place: waiter)
+        add(waiter)
+        places.append(Place(id: waiter.id, waiter: waiter))
         return waiter.id
     }
+
+    /// Whether one who asked at `since`, and has been served in vain, would be the first.
+    func putsBackInFront(_ since: Time) -> Bool { returned.first.map { since < $0.since } ?? true }
 
     /// One who asked at `since`, and has been in vain at the head of the queue, or before there was one.
     mutating func putBack(_ kind: PoolStateMachine.Use, since: Time, until deadline: Deadline) -> ID {
         let waiter = Waiter(id: nextID, kind: kind, since: since, deadline: deadline)
-        // Its place by number stays empty.
-        add(waiter, place: nil)
+        add(waiter)
         returned.insert(waiter, at: returned.firstIndex { $0.since > since } ?? returned.endIndex)
         return waiter.id
     }
 
-    private mutating func add(_ waiter: Waiter, place: Waiter?) {
-        if head > 32, head * 2 > places.count {
-            places.removeFirst(head)
+    private mutating func add(_ waiter: Waiter) {
+        if places.count > 2 * count + 64 {
+            places.removeAll { $0.waiter == nil }
             head = 0
         }
         nextID += 1
-        places.append(place)
         count += 1
         if waiter.deadline.time == PoolStateMachine.never { return }
         if deadlines.count > 2 * count + 64 {
@@ -99,8 +108,8 @@ struct WaiterQueue: Sendable {
 
     private mutating func take(_ id: ID) -> Waiter? {
         let waiter: Waiter
-        if let index = place(of: id), let found = places[index] {
-            places[index] = nil
+        if let index = place(of: id), let found = places[index].waiter {
+            places[index].waiter = nil
             waiter = found
         } else if let index = returned.firstIndex(where: { $0.id == id }) {
             waiter = returned.remove(at: index)
@@ -112,13 +121,19 @@ struct WaiterQueue: Sendable {
     }
 
     private func isPresent(_ id: ID) -> Bool {
-        if let index = place(of: id), places[index] != nil { return true }
+        if let index = place(of: id), places[index].waiter != nil { return true }
         return returned.contains { $0.id == id }
     }
 
+    /// Mostly it is the first, whose turn it is.
     private func place(of id: ID) -> Int? {
-        let behind = nextID &- id
-        guard id < nextID, behind <= UInt64(places.count - head) else { return nil }
-        return places.count - Int(behind)
+        var low = head
+        var high = places.count
+        while low < high {
+            let middle = low == head ? head : low + (high - low) / 2
+            if places[middle].id == id { return middle }
+            if places[middle].id < id { low = middle + 1 } else { high = middle }
+        }
+        return nil
     }
 }

@@ -56,9 +56,11 @@ struct SavepointPipeline {
     /// One reply for each statement, inside a transaction that goes on.
     func settledInside(_ replies: [Reply]) -> [Reply] {
         var own = settled(replies)
-        if let failure = failure(replies) { own.undo(because: failure) }
+        if let failure = failure(replies) { own.undo(because: failure, of: statement) }
         return own
     }
+
+    func statement(_ number: Int) -> PostgresQuery { items[opening + number * size + 1].query }
 
     /// One reply for each statement.
     func settled(_ replies: [Reply]) -> [Reply] {
@@ -77,7 +79,7 @@ struct SavepointPipeline {
             }
             // What cannot be kept for itself is undone by the next group.
             if reply.error == nil, let cause = replies[group + 2].error ?? replies[group + 3].error {
-                reply.add(error: cause.undone())
+                reply.add(error: cause.undone(statement(number)))
             }
             return reply
         }
@@ -113,16 +115,16 @@ struct CommitGroup {
     /// One reply for each statement; `error` is why the transaction was not committed.
     func settled(_ replies: [Reply], _ error: PostgresError?) -> [Reply] {
         var own = woven?.settled(replies) ?? Array(replies.dropFirst(leads).dropLast())
-        if let error { own.undo(because: error) }
+        if let error { own.undo(because: error, of: woven?.statement ?? { items[leads + $0].query }) }
         return own
     }
 }
 
 extension [Reply] {
     /// What succeeded was undone.
-    fileprivate mutating func undo(because error: PostgresError) {
+    fileprivate mutating func undo(because error: PostgresError, of statement: (Int) -> PostgresQuery) {
         for index in indices where self[index].error == nil || self[index].error?.outcome == .succeeded {
-            self[index].add(error: error.undone())
+            self[index].add(error: error.undone(statement(index)))
         }
     }
 }
@@ -137,9 +139,9 @@ extension TransactionFlow.Lead {
 
 extension PostgresError {
     /// For a statement that succeeded and was undone, or may have been, because of this error.
-    func undone() -> PostgresError {
+    func undone(_ statement: PostgresQuery) -> PostgresError {
         PostgresError(
             code: code, message: "rolled back with its transaction: \(message)",
-            outcome: outcome == .unknown ? .unknown : .aborted, hint: hint)
+            outcome: outcome == .unknown ? .unknown : .aborted, sql: statement.sql, hint: hint)
     }
 }

@@ -55,7 +55,8 @@ extension Inbound {
         } else if columns != nil {
             block = emptyBlock()
         }
-        if let columns { block?.setColumns(columns) }
+        // Also none: a block that is filled again would keep those of the reply before.
+        block?.setColumns(columns)
         messages &+= rows &+ 3
         buffer.consume(offset &+ Int(tagLength) &+ 1 &+ readySize)
         phase = .idle

@@ -2,7 +2,7 @@
 ///
 /// *Theory of operation.* The driver puts bytes into `buffer` and calls `next` until it says `needsBytes`. Asynchronous messages
 /// (notice, notification, parameter) leave the stream first, whatever is going on. Any other message belongs to the request at
-/// the head of the queue: `needsRequest` asks the driver for it, once per request, and `begin` takes it. `phase` is the position
+/// the head of the queue: `needsRequest` asks the driver for it, as soon as a header is there, and `begin` takes it. `phase` is the position
 /// in that request's reply; each phase names the messages that are legal in it, and anything else throws, after which the
 /// connection is poisoned: there is no way back into step. After an ErrorResponse everything up to the ReadyForQuery of the group
 /// is skipped, so the requests behind it that have no Sync of their own end at once, as aborted. Only ReadyForQuery
@@ -12,8 +12,8 @@
 package struct Inbound: ~Copyable, Sendable {
     package enum Event: Sendable {
         case needsBytes
-        /// A message came that belongs to the head of the queue; the driver answers with `begin`, or with an error if there
-        /// is no head.
+        /// A message came, or the header of one, that belongs to the head of the queue; the driver answers with `begin`, or with
+        /// `readFarewell` if there is no head.
         case needsRequest(tag: UInt8)
         /// A block of rows of a streamed request is full, or the bytes at hand are used up: `takeRows`.
         case rows
@@ -124,16 +124,20 @@ package struct Inbound: ~Copyable, Sendable {
 
     /// After `needsRequest` with no request in flight: an error is what the server says before it closes the connection, and the
     /// only message that may come then.
-    package mutating func readFarewell() throws(ProtocolError) {
+    ///
+    /// - Returns: false if the rest of it has to come first.
+    package mutating func readFarewell() throws(ProtocolError) -> Bool {
         let tag = buffer.base.load(as: UInt8.self)
-        let size = Int(Int32(bigEndian: buffer.base.loadUnaligned(fromByteOffset: 1, as: Int32.self))) &+ 1
-        let body = UnsafeRawBufferPointer(start: buffer.base + 5, count: size &- 5)
-        guard phase == .idle, case .errorResponse(let report) = try BackendMessage(tag: tag, body: body) else {
+        guard phase == .idle, tag == BackendMessage.Tag.errorResponse else {
             throw .unexpectedMessage(tag, while: "nothing is in flight")
         }
+        let size = Int(Int32(bigEndian: buffer.base.loadUnaligned(fromByteOffset: 1, as: Int32.self))) &+ 1
+        guard buffer.count >= size else { return false }
+        let body = UnsafeRawBufferPointer(start: buffer.base + 5, count: size &- 5)
+        if case .errorResponse(let report) = try BackendMessage(tag: tag, body: body) { farewell = report }
         buffer.consume(size)
         messages &+= 1
-        farewell = report
+        return true
     }
 
     package mutating func next() throws(ProtocolError) -> Event {
@@ -166,8 +170,11 @@ package struct Inbound: ~Copyable, Sendable {
             }
             let size = try MessageFramer.judge(tag: tag, length: length, limits: limits)
             guard available >= size else {
-                // What cannot be legal is not waited for, nor kept.
-                guard phase == .idle || mayCome(tag) else { throw unexpected(tag) }
+                // What cannot be legal is not waited for, nor kept. Between replies only its request can tell what that is.
+                guard mayCome(tag) else {
+                    if phase == .idle { return .needsRequest(tag: tag) }
+                    throw unexpected(tag)
+                }
                 return .needsBytes
             }
             let body = UnsafeRawBufferPointer(start: base + 5, count: size &- 5)
@@ -220,7 +227,8 @@ package struct Inbound: ~Copyable, Sendable {
     /// Whether a message of this type can be legal now, judged before its body is there. `read` judges again, and more closely.
     private func mayCome(_ tag: UInt8) -> Bool {
         switch UnicodeScalar(tag) {
-        case "N", "A", "S", "E": return true
+        case "N", "A", "S": return true
+        case "E": return phase != .idle
         case "Z": return phase == .syncing || phase == .skipping || phase == .simple || phase == .copyEnding
         case "3": return phase == .closing
         case "1": return phase == .parsing
@@ -233,10 +241,18 @@ package struct Inbound: ~Copyable, Sendable {
             return phase == .rows || phase == .simple || phase == .simpleRows || phase == .copyingIn || phase == .copied
         case "I": return phase == .rows || phase == .simple
         case "s": return phase == .rows && request.parts.contains(.limited)
-        case "G", "H": return phase == .rows || phase == .simple || phase == .copyRequested
-        case "d", "c": return phase == .rows || phase == .simple || phase == .copyingOut
+        case "G": return phase == .rows || phase == .simple || awaitsCopy(.copiesIn)
+        case "H": return phase == .rows || phase == .simple || awaitsCopy(.copiesOut)
+        case "d", "c":
+            if phase == .copyingOut { return true }
+            guard phase == .rows || phase == .simple, case .copy = result.failure else { return false }
+            return true
         default: return false
         }
+    }
+
+    private func awaitsCopy(_ direction: Request.Parts) -> Bool {
+        phase == .copyRequested && request.parts.contains(direction)
     }
 
     private func readAsynchronous(_ tag: UInt8, _ body: UnsafeRawBufferPointer) throws(ProtocolError) -> Event? {

@@ -95,9 +95,10 @@ package struct Startup: Sendable {
         if let database = options.database { parameters.append((name: "database", value: database)) }
         parameters.append((name: "client_encoding", value: "UTF8"))
         for parameter in options.parameters {
-            // The first of two equal names would be overruled by the second.
-            if parameters.contains(where: { $0.name == parameter.name }) || parameter.name == "database" {
-                if parameter == (name: "client_encoding", value: "UTF8") { continue }
+            // The first of two equal names would be overruled by the second; to the server case makes no difference.
+            let name = parameter.name.lowercased()
+            if parameters.contains(where: { $0.name.lowercased() == name }) || name == "database" {
+                if name == "client_encoding", parameter.value == "UTF8" { continue }
                 throw .reservedParameter(escapedForDisplay(parameter.name.utf8, limit: Startup.shownBytes))
             }
             parameters.append(parameter)

@@ -126,7 +126,7 @@ public final class UpsertMetrics: PostgresObserver {
     public func began(_ operation: PostgresOperation) -> (any Sendable)? { next?.began(operation) }
 
     public func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?) {
-        let texts = operation.texts
+        let texts = operation.pipelined.map(\.sql)
         state.withLock { state in
             switch operation.kind {
             case .connect: state.window.connects.record(result)

@@ -287,6 +287,49 @@ struct InboundTests {
         }
     }
 
+    /// Of binary COPY data only the bytes tell what is legal.
+    static let headerPositions = (positions + copyPositions).filter {
+        !["copying rows out", "behind the trailer"].contains($0.testDescription)
+    }
+
+    @Test(arguments: headerPositions)
+    func `what is illegal is refused by its header, and what is legal waits for the rest`(position: Position) throws {
+        for sample in Self.samples {
+            // A fatal error may come at any time.
+            let isLegal = (position.legal + "E").utf8.contains(sample.bytes[0])
+            // Long enough that its body is not all there, for those that may be long.
+            let length: Int32 = "TDdEV".utf8.contains(sample.bytes[0]) ? 1_000_000 : 20_000
+            let header = Message(type: Character(UnicodeScalar(sample.bytes[0])), length: length).bytes.prefix(5)
+            for pieces in [[Array(header)], header.map { [$0] }, [Array(header.prefix(4)), Array(header.suffix(1))]] {
+                var transcript = SessionTranscript(position.requests)
+                try transcript.feed(position.before.flatMap(\.bytes))
+                var failure: ProtocolError?
+                do throws(ProtocolError) {
+                    for piece in pieces { try transcript.feed(piece) }
+                } catch {
+                    failure = error
+                }
+                #expect((failure == nil) == isLegal, "\(Character(UnicodeScalar(sample.bytes[0])))")
+            }
+        }
+        for type: Character in ["N", "A", "S"] {
+            var transcript = SessionTranscript(position.requests)
+            try transcript.feed(position.before.flatMap(\.bytes))
+            try transcript.feed(Message(type: type, length: 20_000).bytes)
+        }
+    }
+
+    @Test func `a farewell that comes in pieces is read when it is whole`() throws {
+        let bytes = Message.errorResponse("57P01", severity: "FATAL").bytes
+        for size in [1, 5, 6, bytes.count - 1] {
+            var transcript = SessionTranscript([])
+            try transcript.feed(Array(bytes.prefix(size)))
+            #expect(transcript.inbound.farewell == nil)
+            try transcript.feed(Array(bytes.dropFirst(size)))
+            #expect(transcript.inbound.farewell?.sqlState == "57P01")
+        }
+    }
+
     // MARK: Rows
 
     @Test func `a row is checked against the description`() throws {

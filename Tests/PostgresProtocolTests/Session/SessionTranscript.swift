@@ -64,7 +64,7 @@ struct SessionTranscript: ~Copyable {
                 if let request = requests.popFirst() {
                     inbound.begin(request)
                 } else {
-                    try inbound.readFarewell()
+                    guard try inbound.readFarewell() else { return }
                     events.append("farewell")
                 }
             case .rows:

@@ -136,9 +136,10 @@ private func initialResponse(_ bytes: [UInt8]) -> (mechanism: String, data: [UIn
 
     @Test(arguments: [
         ("user", "postgres"), ("database", "x"), ("client_encoding", "LATIN1"), ("a", "1"),
+        ("A", "1"), ("datestyle", "German"), ("Client_Encoding", "LATIN1"), ("DATABASE", "x"),
     ])
     func aParameterThatWouldBeSetTwiceIsRefused(name: String, value: String) {
-        let options = with(none) { $0.parameters = [("a", "0"), (name, value)] }
+        let options = with(none) { $0.parameters = [("a", "0"), ("DateStyle", "ISO"), (name, value)] }
         #expect(throws: StartupError.reservedParameter(name)) { try StartupDialogue(options) }
     }
 

@@ -131,6 +131,24 @@ struct UsualReplyTests {
         #expect(transcript.events == ["request: too large, 0 rows, 2 affected idle"])
     }
 
+    /// The block of a reply is filled again by the next, whose columns are its own, or none.
+    @Test func aBlockThatIsFilledAgainHasNoColumnsOfTheReplyBefore() throws {
+        final class Columns: Sendable {}
+        let columns = Columns()
+        var inbound = Inbound()
+        let rows: [Message] = [.bindComplete, .dataRow([[1]]), .commandComplete("SELECT 1"), .readyForQuery()]
+        let none: [Message] = [
+            .bindComplete, .dataRow([[UInt8]?]()), .commandComplete("SELECT 1"), .readyForQuery(),
+        ]
+        for (count, messages) in [(1, rows), (0, none), (1, rows), (0, none)] {
+            messages.flatMap(\.bytes).withUnsafeBytes { inbound.buffer.append($0) }
+            inbound.begin(Self.prepared(columns: count))
+            let end = inbound.takeUsualReply(columns: count == 0 ? nil : columns)
+            let block = try #require(end?.block)
+            #expect(block.columns === (count == 0 ? nil : columns))
+        }
+    }
+
     private static func events(
         _ columns: Int, _ pieces: [[UInt8]], takesUsualReplies: Bool
     ) throws(ProtocolError) -> [String] {

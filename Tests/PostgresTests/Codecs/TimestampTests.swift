@@ -66,6 +66,23 @@ struct TimestampTests {
         #expect(PostgresTimestamp(text) == nil)
     }
 
+    @Test(arguments: [
+        ("Sat Jan 01 00:00:00 2000 UTC", "Postgres"), ("01/02/2000 00:00:00 UTC", "SQL"),
+        ("02.01.2000 00:00:00 UTC", "German"), ("2000-01-01 00:00", nil), ("2000-13-01 00:00:00+00", nil),
+        ("02.01.2000", nil), ("Say what, and when?", nil), ("", nil),
+    ])
+    func theErrorSaysWhichDateStyleTheServerWritesIn(text: String, style: String?) throws {
+        var error: PostgresError?
+        do throws(PostgresError) {
+            _ = try decoded(text, .timestamptz, as: PostgresTimestamp.self)
+        } catch let thrown {
+            error = thrown
+        }
+        #expect(error?.code == .cannotDecode)
+        #expect(error?.hint?.contains("SET DateStyle = 'ISO'") == (style == nil ? nil : true))
+        if let style { #expect(error?.message.contains("DateStyle is \(style), not ISO") == true) }
+    }
+
     @Test func aLocalTimestampHasNoOffset() {
         let text = "2000-01-01 00:00:00+00"
         #expect(refusal(text, .timestamp, as: PostgresLocalTimestamp.self) == .cannotDecode)

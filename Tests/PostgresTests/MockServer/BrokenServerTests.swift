@@ -173,6 +173,20 @@ struct MockBrokenServerTests {
         }
     }
 
+    /// The loop reads: it learns what may come only from the request, which it turns to at the header.
+    @Test(arguments: [Int32(1_000_000), 0x3FFF_FFF0], [true, false])
+    func `a first message that cannot be legal is not waited for`(length: Int32, callersMayRead: Bool) async throws {
+        let header = Message(type: "D", body: Array(repeating: 0, count: 10), length: length)
+        try await withMock([.expect(firstExecution), .send([header]), .expectClose], mayEndEarly: true) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            let error = await failure { try await db.number() }
+            #expect(error?.code == .brokenProtocol)
+            #expect(error?.outcome == .unknown)
+            #expect(db.isClosed)
+        }
+    }
+
     @Test func `a gigabyte that is announced and does not come costs no memory`() async throws {
         let header = Message(type: "D", body: Array(repeating: 0, count: 10), length: 0x3FFF_FFF0)
         let steps: [Step] = [.expect(firstExecution), .send(Breach.described + [.bindComplete, header]), .close]

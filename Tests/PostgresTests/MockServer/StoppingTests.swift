@@ -105,6 +105,53 @@ struct MockStoppingTests {
         }
     }
 
+    /// In one piece and in several; the first statement is answered, the others never are.
+    @Test(arguments: [true, false], [StopReason.cancelled, .timedOut])
+    func `what had come of a pipeline when its wait ended is known`(
+        isInPieces: Bool, reason: StopReason
+    ) async throws {
+        let reply = Message.reply(columns: [.int4], rows: [[Int32(7).bytes]])
+        try await SilentServerTests.with([.receive(until: .sync), .send(reply), .wait(for: Gate())]) {
+            $0.callersMayRead = false
+        } _: { db in
+            let text = isInPieces ? String(repeating: "x", count: 300_000) : "x"
+            var pipeline = PostgresPipeline(.isolated)
+            let tickets = (0..<3).map { pipeline.add(PostgresQuery("SELECT \($0)::int4, \(text)").as(Int32.self)) }
+            let toSend = pipeline
+            let last = db.core.state.withLock { $0.queue.nextNumber } + (isInPieces ? 2 : 0)
+            let run = Task { try await db.run(toSend) }
+            await Self.waits(for: last, db)
+            await eventually { db.statistics.messagesReceived >= reply.count }
+            if reason == .cancelled { run.cancel() } else { db.core.stop(last, .timedOut, sendsRequest: false) }
+            let results = try await run.value
+            let number = try results[tickets[0]].one()
+            #expect(number == 7)
+            let code: PostgresError.Code = reason == .cancelled ? .cancelled : .timedOut
+            #expect(results.errors.map { $0?.code } == [nil, code, code])
+            #expect(results.errors.map { $0?.outcome } == [nil, .unknown, .unknown])
+        }
+    }
+
+    /// The group has no end yet: nothing of it is certain.
+    @Test func `nothing of an atomic pipeline is known before its end`() async throws {
+        let begun = Message.reply(columns: [.int4], rows: [[Int32(7).bytes]]).dropLast()
+        try await SilentServerTests.with([.receive(until: .sync), .send(Array(begun)), .wait(for: Gate())]) {
+            $0.callersMayRead = false
+        } _: { db in
+            var pipeline = PostgresPipeline(.atomic)
+            for number in 0..<2 { pipeline.add("SELECT \(number)::int4") }
+            let toSend = pipeline
+            let number = db.core.state.withLock { $0.queue.nextNumber }
+            let run = Task { try await db.run(toSend) }
+            await Self.waits(for: number, db)
+            await eventually { db.statistics.messagesReceived >= begun.count }
+            run.cancel()
+            let results = try await run.value
+            #expect(results.errors.map { $0?.code } == [.cancelled, .cancelled])
+            #expect(results.errors.map { $0?.outcome } == [.unknown, .unknown])
+        }
+    }
+
     @Test func `what was stopped before anybody waited leaves nothing behind`() async throws {
         try await withMock([]) { db, _ in
             db.core.state.withLock { state in

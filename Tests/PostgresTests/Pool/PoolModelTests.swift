@@ -147,6 +147,7 @@ struct PoolModel {
         if exclusive.contains(id), users > 0 { broken = "two users of an exclusive connection" }
         if wish.use == .exclusive, users > 0 { broken = "an exclusive user joined others" }
         if users >= pool.limits.sharedDepth { broken = "too many users" }
+        if users > 0, pool.slots[id.slot].expires <= now { broken = "somebody joined a connection beyond its time" }
         if granted.isJoined != (users > 0) { broken = "isJoined is wrong" }
         if wish.use == .exclusive { exclusive.insert(id) } else { exclusive.remove(id) }
         holders.append(Holder(id: id, wish: wish))
@@ -191,8 +192,8 @@ struct PoolModel {
     private static let error = PostgresError(code: .cannotConnect, message: "nobody there")
 
     private mutating func cancel(_ waiter: WaiterQueue.ID) {
-        if !pool.cancel(waiter) { broken = "a waiter could not give up" }
-        if pool.cancel(waiter) { broken = "a waiter gave up twice" }
+        if !pool.cancel(waiter, now: now) { broken = "a waiter could not give up" }
+        if pool.cancel(waiter, now: now) { broken = "a waiter gave up twice" }
         waiting.removeAll { $0.id == waiter }
         answered.insert(waiter)
     }
@@ -265,6 +266,9 @@ struct PoolModel {
         if let deadline = waiting.map(\.deadline).min(), pool.wakeAt > deadline { broken = "nobody will end a wait" }
         if pool.hopelessness(now) != nil, !waiting.isEmpty { broken = "somebody waits without hope" }
         if !waiting.isEmpty, !pool.idle.isEmpty { broken = "somebody waits beside an idle connection" }
+        if waiting.first?.wish.use == .shared, pool.slots.contains(where: takesOneMore) {
+            broken = "somebody waits beside a shared connection with room"
+        }
         let hasHope = pool.permits > 0 || pool.wakeAt != PoolStateMachine.never
         if !waiting.isEmpty, !hasHope { broken = "somebody waits for nothing" }
         if !waiting.isEmpty, pool.connecting == 0, pool.permits < limits.maximum {
@@ -282,6 +286,12 @@ struct PoolModel {
         if pool.cleaning > 0, pool.wakeAt == PoolStateMachine.never { broken = "nobody looks after cleaning" }
         if isShutDown, !waiting.isEmpty || !connecting.isEmpty || !pool.idle.isEmpty { broken = "not shut down" }
         if isFinished, pool.permits != 0 { broken = "finished with connections" }
+    }
+
+    /// Whether it is a shared connection with room.
+    private func takesOneMore(_ slot: PoolStateMachine.Slot) -> Bool {
+        slot.phase == .inUse && slot.isShared && slot.users < pool.limits.sharedDepth && slot.condition == .clean
+            && slot.expires > now
     }
 
     /// Everybody gives back what he has, and the pool ends with nothing left over.

@@ -110,6 +110,7 @@ struct PoolStateMachineTests {
             #expect(wasThere)
         }
         #expect(queue.deadlines.count < 100)
+        #expect(queue.places.count < 100)
         var earliest = queue.earliestDeadline
         #expect(earliest == 1_000_000)
         let expired = queue.popExpired(1_000_000)
@@ -365,6 +366,69 @@ struct PoolStateMachineTests {
         #expect(pool.takeGrants().map(\.waiter) == [shared])
     }
 
+    @Test(arguments: [true, false])
+    func whoeverWaitsBehindOneWhoGivesUpJoinsAtOnce(isCancelled: Bool) throws {
+        let pool = pool {
+            $0.maximum = 1
+            $0.sharedDepth = 3
+        }
+        let id = pool.openAll(1, .shared)[0]
+        let exclusive = try #require(pool.wait(.exclusive, now: 1, until: 10))
+        let shared = try (2..<5).map { try #require(pool.wait(.shared, now: $0)) }
+        #expect(pool.takeGrants().isEmpty)
+        if isCancelled {
+            #expect(pool.cancel(exclusive, now: 10))
+        } else {
+            pool.timer(now: 10)
+            #expect(pool.takeFailures() == [exclusive])
+        }
+        let grants = pool.takeGrants()
+        #expect(grants.map(\.waiter) == [shared[0], shared[1]])
+        #expect(
+            grants.allSatisfy { $0.granted == PoolStateMachine.Granted(id: id, carriesReset: false, isJoined: true) })
+        pool.release(id, .clean, now: 11)
+        #expect(pool.takeGrants().map(\.waiter) == [shared[2]])
+    }
+
+    @Test func whoeverWaitsBehindOneWhoIsServedJoinsAnotherConnection() throws {
+        let pool = pool { $0.sharedDepth = 2 }
+        let full = pool.openAll(1, .shared)[0]
+        #expect(pool.lease(.shared, now: 1)?.id == full)
+        _ = try #require(pool.wait(.shared, now: 2))
+        let other = try #require(pool.takeConnects().first)
+        #expect(pool.connected(other, now: 3))
+        _ = pool.takeGrants()
+        let exclusive = try #require(pool.wait(.exclusive, now: 4))
+        let shared = try #require(pool.wait(.shared, now: 5))
+        // There is room now, but not for the first.
+        pool.release(full, .clean, now: 6)
+        #expect(pool.takeGrants().isEmpty)
+        pool.release(other, .clean, now: 7)
+        let grants = pool.takeGrants()
+        #expect(grants.map(\.waiter) == [exclusive, shared])
+        #expect(grants.map(\.granted.id) == [other, full])
+    }
+
+    @Test func aSharedConnectionThatNeverPausesEndsInItsTime() throws {
+        let pool = pool {
+            $0.maximum = 1
+            $0.sharedDepth = 2
+            $0.lifetime = 100
+        }
+        let id = pool.openAll(1, .shared)[0]
+        // Each user comes before the one before it leaves.
+        for now: UInt64 in stride(from: 10, to: 100, by: 10) {
+            #expect(pool.lease(.shared, now: now)?.id == id)
+            pool.release(id, .clean, now: now + 5)
+        }
+        let waiter = try #require(pool.wait(.shared, now: 100))
+        pool.release(id, .clean, now: 105)
+        #expect(pool.counts.closes == [.lifetime: 1])
+        let next = try #require(pool.takeConnects().first)
+        #expect(pool.connected(next, now: 110))
+        #expect(pool.takeGrants().map(\.waiter) == [waiter])
+    }
+
     @Test func shutdownAnswersAThousandWaitersOnceAndLetsLeasesFinish() throws {
         let pool = pool()
         let ids = pool.openAll(2)
@@ -414,7 +478,7 @@ private final class PoolUnderTest {
         if case .granted(let granted) = acquire(use, now: now) { granted } else { nil }
     }
 
-    func cancel(_ waiter: WaiterQueue.ID) -> Bool { machine.cancel(waiter) }
+    func cancel(_ waiter: WaiterQueue.ID, now: UInt64 = 0) -> Bool { machine.cancel(waiter, now: now) }
 
     func release(
         _ id: PoolStateMachine.ConnectionID, _ condition: PoolStateMachine.Condition, resetPending: Bool = false,

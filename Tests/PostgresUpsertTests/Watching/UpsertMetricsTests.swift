@@ -62,8 +62,8 @@ import Testing
         pipeline.add("SELECT 1")
         pipeline.add(PageStats.upsert(row).query)
         let flight = PostgresOperation(
-            kind: .pipeline, sql: nil, statements: 3, pipeline: pipeline.items, server: "s", database: "d", user: "u",
-            parameters: [])
+            kind: .pipeline, sql: nil, statements: 3, server: "s", database: "d", user: "u", parameters: [],
+            items: pipeline.items)
         var ended = result(affected: 3)
         let duplicate = PostgresError(code: .uniqueViolation, message: "no", outcome: .rejected)
         ended.statements = [
