@@ -24,6 +24,8 @@ struct WorkloadCommand: ParsableCommand {
         case w5, w7
         /// Rows copied in from an array of tuples, in binary form.
         case w6
+        /// Rows copied out as tuples, in binary form.
+        case w8
         /// Queries made of values; rows of five columns read from a buffered result. No connection is used meanwhile.
         case encode, decode
     }
@@ -31,7 +33,7 @@ struct WorkloadCommand: ParsableCommand {
     @Flag(help: "Do the work with libpq.")
     var libpq = false
 
-    @Option(help: "How often w6 and w7 send their rows.")
+    @Option(help: "How often w6 and w7 send their rows, and w8 reads them.")
     var statements = 5
 
     @Argument(help: "What to do.")
