@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,6 +60,14 @@ extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec
 // errno for an error.
 static inline ssize_t postgres_send(int descriptor, const void *bytes, size_t count, int flags) {
     return syscall(SYS_sendto, descriptor, bytes, count, flags, (void *)0, 0);
+}
+static inline ssize_t postgres_send_both(
+    int descriptor, const void *head, size_t head_count, const void *bytes, size_t count, int flags) {
+    struct iovec parts[2] = {{(void *)head, head_count}, {(void *)bytes, count}};
+    struct msghdr message = {0};
+    message.msg_iov = parts;
+    message.msg_iovlen = 2;
+    return syscall(SYS_sendmsg, descriptor, &message, flags);
 }
 static inline ssize_t postgres_receive(int descriptor, void *buffer, size_t count, int flags) {
     return syscall(SYS_recvfrom, descriptor, buffer, count, flags, (void *)0, (void *)0);

@@ -12,7 +12,7 @@ package struct ChannelCounters: Sendable, Hashable {
 
 /// Bytes to and from a peer, plain or encrypted, never blocking.
 ///
-/// At any time one thread may be the sender (`send`, `sendCloseNotify`) and one the reader (`receive`, `waitReadable`); they
+/// At any time one thread may be the sender (`send`, `waitWritable`, `sendCloseNotify`) and one the reader (`receive`, `waitReadable`); they
 /// need no lock against each other. Whoever hands such a role from one thread to another does it under a lock of its own.
 ///
 /// Safe to share: `engine` is set before the channel is (by `startTLS`, from the only task that knows it). The counters
@@ -23,6 +23,7 @@ package final class ByteChannel: @unchecked Sendable {
     @exclusivity(unchecked) private var engine: TLSEngine?
     @exclusivity(unchecked) private var sendCalls = 0
     @exclusivity(unchecked) private var bytesSent = 0
+    @exclusivity(unchecked) private var sendWaitCalls = 0
     @exclusivity(unchecked) private var receiveCalls = 0
     @exclusivity(unchecked) private var bytesReceived = 0
     @exclusivity(unchecked) private var waitCalls = 0
@@ -40,6 +41,17 @@ package final class ByteChannel: @unchecked Sendable {
         guard !bytes.isEmpty else { return 0 }
         sendCalls &+= 1
         let count = try socket.send(bytes)
+        bytesSent &+= count
+        return count
+    }
+
+    /// As ``send(_:)``, of bytes that lie in two places; not with TLS, which copies them anyway.
+    package func sendPlain(
+        _ head: UnsafeRawBufferPointer, _ bytes: UnsafeRawBufferPointer
+    ) throws(TransportError) -> Int {
+        guard engine == nil else { return 0 }
+        sendCalls &+= 1
+        let count = try socket.send(head, bytes)
         bytesSent &+= count
         return count
     }
@@ -85,11 +97,24 @@ package final class ByteChannel: @unchecked Sendable {
         return socket.waitReadable(until: deadline)
     }
 
+    /// Waits until the socket takes more, on the sender's thread; counted.
+    ///
+    /// - Parameter unlessReadable: the thread is the reader, too, and is to receive what there is first.
+    /// - Returns: false if the time ran out, or a signal came in between, or there is something to be received first.
+    package func waitWritable(microseconds: Int, unlessReadable: Bool) -> Bool {
+        if unlessReadable, mayHoldMore { return false }
+        sendWaitCalls &+= 1
+        return unlessReadable
+            ? socket.waitWritableUnlessReadable(microseconds: microseconds)
+            : socket.waitWritable(microseconds: microseconds)
+    }
+
     /// Only the sender's part is filled in. (With TLS, either role may have sent; the engine counts under its lock.)
     package var senderCounters: ChannelCounters {
         var counters = engine?.sendCounters ?? ChannelCounters()
         counters.sendCalls &+= sendCalls
         counters.bytesSent &+= bytesSent
+        counters.waitCalls &+= sendWaitCalls
         return counters
     }
 

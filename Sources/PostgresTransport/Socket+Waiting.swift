@@ -18,6 +18,14 @@ extension Socket {
         postgres_poll(descriptor, Int16(POLLOUT), Socket.nanoseconds(microseconds)) > 0
     }
 
+    /// For a thread that is to receive as well, and does that first.
+    ///
+    /// - Returns: false if there is something to be received, the time ran out, or a signal came in between.
+    package func waitWritableUnlessReadable(microseconds: Int) -> Bool {
+        let found = postgres_poll(descriptor, Int16(POLLIN | POLLOUT), Socket.nanoseconds(microseconds))
+        return found > 0 && found & POLLIN == 0
+    }
+
     /// - Returns: false if the deadline passed.
     package func waitReadable(until deadline: Deadline) -> Bool { !wait(for: .readable, until: deadline).isEmpty }
 

@@ -25,10 +25,23 @@ package final class Socket: Sendable {
     ///
     /// - Returns: how many bytes that was; 0 if the call would block.
     package func send(_ bytes: UnsafeRawBufferPointer) throws(TransportError) -> Int {
+        try send { postgres_send(descriptor, bytes.baseAddress, bytes.count, $0) }
+    }
+
+    /// Sends bytes that lie in two places, as if they were one.
+    package func send(
+        _ head: UnsafeRawBufferPointer, _ bytes: UnsafeRawBufferPointer
+    ) throws(TransportError) -> Int {
+        try send {
+            postgres_send_both(descriptor, head.baseAddress, head.count, bytes.baseAddress, bytes.count, $0)
+        }
+    }
+
+    @inline(__always)
+    private func send(_ call: (_ flags: Int32) -> Int) throws(TransportError) -> Int {
         while true {
             // Never SIGPIPE: the process's signal dispositions are not ours to change.
-            let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
-            let count = postgres_send(descriptor, bytes.baseAddress, bytes.count, flags)
+            let count = call(Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
             if count >= 0 { return count }
             let reason = errno
             if reason == EAGAIN || reason == EWOULDBLOCK { return 0 }

@@ -71,13 +71,8 @@ public struct Column<Row>: Sendable {
         let writeCells: WriteCells
         if let offset {
             appendParameter = { row, encoder in
-                let value = (UnsafeRawPointer(row) + offset).assumingMemoryBound(to: Value.self)
-                encoder.appendParameter(of: Value.postgresType, format: Value.postgresFormat) {
-                    (encoder: inout PostgresEncoder) throws(PostgresError) in
-                    do throws(PostgresError) { try value.pointee.encode(into: &encoder) } catch {
-                        throw locate(error, column: name)
-                    }
-                }
+                let value = (UnsafeRawPointer(row) + offset).assumingMemoryBound(to: BorrowedValue<Value>.self)
+                value.pointee.appendParameter(to: &encoder) { locate($0, column: name) }
             }
             writeCells = {
                 (rows, order, count, encoder: inout PostgresEncoder) throws(PostgresError) in

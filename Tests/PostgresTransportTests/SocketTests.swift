@@ -28,6 +28,43 @@ import Testing
         #expect(isEqual)
     }
 
+    @Test func bytesInTwoPlacesLeaveAsOneStream() throws {
+        let pair = try SocketPair(sendBufferSize: 4096)
+        let message = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        var sent = 0
+        var received: [UInt8] = []
+        while sent < message.count {
+            // Cut in another place each time: the socket's end comes in the one, in the other, and between them.
+            let cut = min(sent + 1000 + received.count % 7000, message.count)
+            let count = try message.withUnsafeBytes {
+                try pair.socket.send(
+                    UnsafeRawBufferPointer(rebasing: $0[sent..<cut]), UnsafeRawBufferPointer(rebasing: $0[cut...]))
+            }
+            sent += count
+            if count == 0 { received += pair.peerReads(atMost: 3000) }
+        }
+        while received.count < message.count { received += pair.peerReads(atMost: 1 << 20) }
+        let isEqual = received == message
+        #expect(isEqual)
+        pair.closePeer()
+        #expect(throws: TransportError.system(call: "send", errno: EPIPE)) {
+            try message.withUnsafeBytes {
+                try pair.socket.send(UnsafeRawBufferPointer(rebasing: $0[..<5]), $0)
+            }
+        }
+    }
+
+    @Test func whatIsToBeReceivedComesBeforeWaitingToSend() throws {
+        let pair = try SocketPair(sendBufferSize: 4096)
+        #expect(pair.socket.waitWritableUnlessReadable(microseconds: 0))
+        try pair.peerWrites([1])
+        #expect(!pair.socket.waitWritableUnlessReadable(microseconds: 10_000_000), "at once, and not for that long")
+        #expect(try pair.socket.receive(atMost: 10) == [1])
+        #expect(pair.socket.waitWritableUnlessReadable(microseconds: 0))
+        while try pair.socket.send([UInt8](repeating: 0, count: 4096)) > 0 {}
+        #expect(!pair.socket.waitWritableUnlessReadable(microseconds: 0))
+    }
+
     @Test func receiveWouldBlockWhenThereIsNothing() throws {
         let pair = try SocketPair()
         #expect(try pair.socket.receive(atMost: 10) == [])

@@ -109,26 +109,15 @@ extension Match {
         let count = size.copied
         try await db.execute("\(unsafeSQL: CopiedRow.createTable)")
         try await db.execute("TRUNCATE copied")
-        try await db.execute(
-            "INSERT INTO copied SELECT i, 'row ' || i, i * 0.5 FROM generate_series(1, \(Int32(clamping: count))) AS i")
+        try await db.execute("\(unsafeSQL: CopiedRow.fillTable(count))")
         return Match(
             "COPY TO in binary form", unit: "row",
             [
                 Contender(.libpq, operations: count) {
-                    if try libpq.copyOut("COPY copied TO STDOUT (FORMAT binary)") != count {
-                        throw Selecting.WrongAnswer()
-                    }
+                    if try libpq.copyOut(CopiedRow.copyOut) != count { throw Selecting.WrongAnswer() }
                 },
                 Contender(.compared("COPY out, rows as tuples", limit: 1.2, stretch: 0.8), operations: count) {
-                    var read = 0
-                    var checksum = 0.0
-                    for try await (key, text, number) in try await db.copy(
-                        from: "copied", as: (Int32, String, Double).self)
-                    {
-                        checksum += Double(key) + Double(text.utf8.count) + number
-                        read += 1
-                    }
-                    if read != count || checksum == 0 { throw Selecting.WrongAnswer() }
+                    if try await CopiedRow.read(from: db) != count { throw Selecting.WrongAnswer() }
                 },
             ])
     }

@@ -1,4 +1,5 @@
 import CLibPQArms
+import Postgres
 
 extension LibPQ {
     /// COPY FROM STDIN in binary form: the values are converted into 64 KiB blocks in C.
@@ -60,6 +61,23 @@ struct CopiedRow: Sendable {
     var number: Double
 
     static let createTable = "CREATE TABLE IF NOT EXISTS copied (key int4, text text, number float8)"
+
+    static let copyOut = "COPY copied TO STDOUT (FORMAT binary)"
+
+    static func fillTable(_ count: Int) -> String {
+        "INSERT INTO copied SELECT i, 'row ' || i, i * 0.5 FROM generate_series(1, \(count)) AS i"
+    }
+
+    /// - Returns: how many rows came.
+    static func read(from db: PostgresConnection) async throws -> Int {
+        var read = 0
+        var checksum = 0.0
+        for try await (key, text, number) in try await db.copy(from: "copied", as: (Int32, String, Double).self) {
+            checksum += Double(key) + Double(text.utf8.count) + number
+            read += 1
+        }
+        return checksum == 0 ? 0 : read
+    }
 
     static func rows(_ count: Int) -> [CopiedRow] {
         (0..<count).map { CopiedRow(key: Int32(clamping: $0), text: "row \($0)", number: Double($0) * 0.5) }

@@ -57,10 +57,19 @@ struct LibPQWorkload {
             let meter = Meter()
             for _ in 0..<statements { try libpq.bulkUpsert(rows) }
             return .init(operations: statements * count, cost: meter.cost)
+        case .w8:
+            try libpq.execute(CopiedRow.createTable)
+            try libpq.execute("TRUNCATE copied")
+            try libpq.execute(CopiedRow.fillTable(count))
+            let meter = Meter()
+            for _ in 0..<statements {
+                if try libpq.copyOut(CopiedRow.copyOut) != count { throw Selecting.WrongAnswer() }
+            }
+            return .init(operations: statements * count, cost: meter.cost)
         case .w1b, .w1a, .w1m, .w1g, .w1l, .w1s, .w3b, .w1o, .w2o, .encode, .decode, .requests, .replies, .replies1,
             .datarows:
             throw ValidationError(
-                "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5, w6 and w7.")
+                "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5, w6, w7 and w8.")
         }
     }
 }

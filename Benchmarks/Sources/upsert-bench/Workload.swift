@@ -51,6 +51,7 @@ struct Workload: Sendable {
             return Finished(operations: count, cost: meter.cost)
         case .w6: return try await copy(db, count)
         case .w7: return try await bulk(db, count)
+        case .w8: return try await copyOut(db, count)
         case .encode: return try alone(count) { try Values.upsert.run($0) }
         case .decode:
             let rows = Values.binary(try await Values.binaryRows(db))
@@ -148,6 +149,17 @@ struct Workload: Sendable {
         try await db.copy(into: "copied", columns: columns, rows: rows.prefix(2))
         let meter = Meter()
         for _ in 0..<statements { try await db.copy(into: "copied", columns: columns, rows: rows) }
+        return Finished(operations: statements * count, cost: meter.cost)
+    }
+
+    private func copyOut(_ db: PostgresConnection, _ count: Int) async throws -> Finished {
+        try await db.execute("\(unsafeSQL: CopiedRow.createTable)")
+        try await db.execute("TRUNCATE copied")
+        try await db.execute("\(unsafeSQL: CopiedRow.fillTable(count))")
+        let meter = Meter()
+        for _ in 0..<statements {
+            if try await CopiedRow.read(from: db) != count { throw Selecting.WrongAnswer() }
+        }
         return Finished(operations: statements * count, cost: meter.cost)
     }
 

@@ -26,6 +26,8 @@ struct WorkloadCommand: ParsableCommand {
         case w6
         /// SELECT and upsert on a connection with an observer that does nothing: what it adds to w1u and w2.
         case w1o, w2o
+        /// Rows copied out as tuples, in binary form.
+        case w8
         /// Queries made of values; rows of five columns read from a buffered result. No connection is used meanwhile.
         case encode, decode
         /// Messages alone: Bind, Execute and Sync of an upsert; its reply; a SELECT's reply, of one row; DataRows of five columns, by
@@ -36,7 +38,7 @@ struct WorkloadCommand: ParsableCommand {
     @Flag(help: "Do the work with libpq.")
     var libpq = false
 
-    @Option(help: "How often w6 and w7 send their rows.")
+    @Option(help: "How often w6 and w7 send their rows, and w8 reads them.")
     var statements = 5
 
     @Argument(help: "What to do.")

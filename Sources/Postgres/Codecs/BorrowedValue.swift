@@ -23,4 +23,16 @@ extension BorrowedValue where Value: PostgresEncodable {
     package borrowing func writeCell(into encoder: inout PostgresEncoder) throws(PostgresError) {
         try value.encodeCell(into: &encoder)
     }
+
+    /// As ``PostgresEncoder/appendParameter(_:)``; `locate` makes the error say where the value stood.
+    @inlinable @inline(__always)
+    package borrowing func appendParameter(
+        to encoder: inout PostgresEncoder, _ locate: (PostgresError) -> PostgresError
+    ) {
+        let format = Value.postgresFormat
+        encoder.appendSegment(.parameter, UInt(format.rawValue), Value.postgresType.oid)
+        encoder.parameters &+= 1
+        if format == .text { encoder.textParameters &+= 1 }
+        do { try writeCell(into: &encoder) } catch { encoder.fail(locate(error)) }
+    }
 }

@@ -76,6 +76,16 @@ public struct PostgresEncoder {
         text.withUTF8 { write(UnsafeRawBufferPointer($0)) }
     }
 
+    /// Appends text; false, and nothing is written, if there is a NUL in it.
+    @usableFromInline
+    mutating func write(text source: UnsafeRawBufferPointer) -> Bool {
+        guard let start = source.baseAddress else { return true }
+        reserve(source.count)
+        guard PostgresText.copy(start, to: byteBase + bytes, source.count) else { return false }
+        bytes &+= source.count
+        return true
+    }
+
     /// Makes the value that is being written NULL.
     @inlinable public mutating func writeNull() { isNull = true }
 
@@ -138,34 +148,11 @@ public struct PostgresEncoder {
         let head = version == nil ? 4 : 5
         reserve(head &+ count)
         let cell = byteBase + bytes
-        guard Self.copy(UnsafeRawPointer(start), to: cell + head, count) else { return false }
+        guard PostgresText.copy(UnsafeRawPointer(start), to: cell + head, count) else { return false }
         cell.storeBytes(of: Int32(truncatingIfNeeded: head &- 4 &+ count).bigEndian, as: Int32.self)
         if let version { (cell + 4).storeBytes(of: version, as: UInt8.self) }
         bytes &+= head &+ count
         return true
-    }
-
-    /// Copies text; false if there is a NUL in it, and then what was copied counts for nothing.
-    @inlinable @inline(__always)
-    static func copy(_ text: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ count: Int) -> Bool {
-        guard count >= 8, count <= 16 else {
-            if PostgresText.holdsZero(UnsafeRawBufferPointer(start: text, count: count)) { return false }
-            target.copyMemory(from: text, byteCount: count)
-            return true
-        }
-        // Keys and names are mostly of such lengths. Two words that may overlap, without a call: 8 to 16 bytes are all of the first 8
-        // and the last 8, both inside, in the text as in the target, which has room for `count` bytes.
-        let first = text.loadUnaligned(as: UInt64.self)
-        let last = text.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
-        target.storeBytes(of: first, as: UInt64.self)
-        target.storeBytes(of: last, toByteOffset: count &- 8, as: UInt64.self)
-        return (zeroBytes(first) | zeroBytes(last)) == 0
-    }
-
-    /// Not 0 if one of the eight bytes is.
-    @inlinable @inline(__always)
-    static func zeroBytes(_ word: UInt64) -> UInt64 {
-        (word &- 0x0101_0101_0101_0101) & ~word & 0x8080_8080_8080_8080
     }
 
     @usableFromInline @inline(never)

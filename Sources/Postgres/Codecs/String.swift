@@ -1,9 +1,3 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Musl)
-    import Musl
-#endif
-
 /// A String travels as text in both directions: so it is a parameter for any type that the server can read from text, and any
 /// column can be read as one.
 extension String: PostgresCodable {
@@ -15,11 +9,7 @@ extension String: PostgresCodable {
     @inlinable
     public func encode(into encoder: inout PostgresEncoder) throws(PostgresError) {
         // `withUTF8` would need a copy to mutate, and count references for it.
-        let isSendable = utf8Span.span.withUnsafeBytes { bytes in
-            if PostgresText.holdsZero(bytes) { return false }
-            encoder.write(bytes)
-            return true
-        }
+        let isSendable = utf8Span.span.withUnsafeBytes { encoder.write(text: $0) }
         if !isSendable { throw PostgresText.zeroByte() }
     }
 
@@ -45,12 +35,6 @@ extension String: PostgresCodable {
 
 @usableFromInline
 enum PostgresText {
-    @usableFromInline
-    static func holdsZero(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        guard let start = bytes.baseAddress else { return false }
-        return memchr(start, 0, bytes.count) != nil
-    }
-
     @usableFromInline @inline(never)
     static func zeroByte() -> PostgresError {
         PostgresError(

@@ -31,7 +31,7 @@ extension ConnectionCore {
                 if let reply = readOwnReply(number, limits.blockingBound) { return reply.reply }
                 return waitOrStopBlocking(for: number, until: limits.deadline).0
             case .queued(let number, let flush):
-                if flush { pump() }
+                if flush { pump(.waits) }
                 return waitOrStopBlocking(for: number, until: limits.deadline).0
             case .noRoom: try waitForRoomBlocking(for: writer, until: limits.deadline)
             }

@@ -69,24 +69,33 @@ extension ConnectionCore {
     /// Pieces of a COPY larger than this become several messages: one that is written waits in memory as a whole.
     private static let copyDataLimit = 256 * 1024
 
+    /// Writes one CopyData, on a thread of the cooperative pool: it waits for the socket only with a permit.
+    private func copyData(
+        _ stream: RowStream, _ bytes: RawSpan, as lease: Int
+    ) throws(PostgresError) -> Int {
+        let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
+        defer { if permit { PollPermit.giveBack() } }
+        return try copyData(stream, bytes, permit ? .waits : .none, as: lease)
+    }
+
     /// Writes one CopyData.
     ///
     /// - Returns: how many of the bytes were taken; 0 if there is no room.
     private func copyData(
-        _ stream: RowStream, _ bytes: RawSpan, as lease: Int
+        _ stream: RowStream, _ bytes: RawSpan, _ patience: SendPatience, as lease: Int
     ) throws(PostgresError) -> Int {
         try bytes.extracting(first: ConnectionCore.copyDataLimit).withUnsafeBytes { piece throws(PostgresError) in
-            try copyPiece(stream, piece, as: lease)
+            try copyPiece(stream, piece, patience, as: lease)
         }
     }
 
     private func copyPiece(
-        _ stream: RowStream, _ piece: UnsafeRawBufferPointer, as lease: Int
+        _ stream: RowStream, _ piece: UnsafeRawBufferPointer, _ patience: SendPatience, as lease: Int
     ) throws(PostgresError) -> Int {
-        let (taken, flush) = try state.withLock { state throws(PostgresError) -> (Int, Bool) in
+        let taking = try state.withLock { state throws(PostgresError) -> CopyTaking in
             if let error = stream.error { throw error }
             if let closed = state.closed { throw closed.with(outcome: .unknown, sql: stream.sql) }
-            if stream.isCancelledCopy, !stream.isFinished { return (0, false) }
+            if stream.isCancelledCopy, !stream.isFinished { return .none }
             // CopyData outside of a COPY would be ignored by a server, and believed by the caller.
             guard stream.copy != nil, !stream.isFinished, !stream.hasEndedCopy,
                 // While the COPY is being cancelled, its lease is set aside.
@@ -94,18 +103,46 @@ extension ConnectionCore {
             else {
                 throw PostgresError(code: .unsupported, message: "the COPY is over; this was not sent")
             }
-            guard state.hasRoom(for: lease) else { return (0, false) }
+            guard state.hasRoom(for: lease) else { return .none }
             let start = state.pending.count
+            // Nobody sends, and nothing waits to be: the bytes can leave from where they lie.
+            let leaves = !state.sending && start == 0 && !channel.isEncrypted && !piece.isEmpty
             do throws(EncodingError) {
-                try state.outbound.copyData(piece, into: &state.pending)
+                if leaves {
+                    try state.outbound.copyDataHeader(of: piece.count, into: &state.pending)
+                } else {
+                    try state.outbound.copyData(piece, into: &state.pending)
+                }
             } catch {
                 throw PostgresError(error, sql: nil)
             }
             state.encodedBytes &+= state.pending.count &- start
-            return (piece.count, takeSenderRoleIfFree(&state))
+            if leaves {
+                takeSenderRole(&state)
+                state.encodedBytes &+= piece.count
+                state.sentBytes &+= piece.count
+                return .leaves
+            }
+            let flush = takeSenderRoleIfFree(&state) || (patience != .none && takeSenderRoleFromLoop(&state))
+            return flush ? .flush : .appended
         }
-        if flush { pump() }
-        return taken
+        switch taking {
+        case .none: return 0
+        case .appended: break
+        case .flush: pump(patience)
+        case .leaves: pump(patience, then: piece)
+        }
+        return piece.count
+    }
+
+    /// What became of a piece of a COPY under the lock. But for `none` it was taken.
+    private enum CopyTaking {
+        case none
+        case appended
+        /// Appended, and the caller is the sender.
+        case flush
+        /// Not appended: the caller is the sender, and sends it from where it lies.
+        case leaves
     }
 
     private func takeSenderRoleIfFree(_ state: inout ConnectionState) -> Bool {
@@ -149,7 +186,8 @@ extension ConnectionCore {
         var offset = 0
         var deadline: Deadline??
         while offset < bytes.count {
-            let taken = try copyData(stream, bytes.span.bytes.extracting(droppingFirst: offset), as: lease)
+            let taken = try copyData(
+                stream, bytes.span.bytes.extracting(droppingFirst: offset), .waits, as: lease)
             offset &+= taken
             if taken == 0 { try waitForCopyRoomBlocking(stream, lease, &deadline) } else { deadline = nil }
         }
@@ -160,7 +198,7 @@ extension ConnectionCore {
         var offset = 0
         var deadline: Deadline??
         while offset < rows.byteCount {
-            let taken = try copyData(stream, rows.rest(from: offset).bytes, as: lease)
+            let taken = try copyData(stream, rows.rest(from: offset).bytes, .waits, as: lease)
             offset &+= taken
             if taken == 0 { try waitForCopyRoomBlocking(stream, lease, &deadline) } else { deadline = nil }
         }

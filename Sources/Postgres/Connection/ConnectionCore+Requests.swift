@@ -133,7 +133,7 @@ extension ConnectionCore {
             state.withLock { $0.parked[number] = own.reply }
             return .pending(number)
         case .queued(let number, let flush):
-            if flush { pump() }
+            if flush { pump(permit ? .waits : .none) }
             return .pending(number)
         case .noRoom: return .noRoom
         }
@@ -197,7 +197,7 @@ extension ConnectionCore {
     @inline(__always)
     func readOwnReply(_ number: Int, _ bound: ReadBound) -> OwnReply? {
         readingSince = monotonicNanoseconds()
-        pump()
+        pump(.waitsUnlessReadable)
         while true {
             var outcome = ReadOutcome()
             do {

@@ -8,7 +8,8 @@ import Synchronization
 /// stake, each held by at most one thread at a time and handed over under the lock:
 ///
 /// - the **sender** owns `outgoing`: it takes what is pending and sends it without the lock, until nothing is pending. Meanwhile
-///   others only append. If the socket is full, the role stays taken and the loop goes on when the socket is writable.
+///   others only append. If the socket is full, a caller may wait for it in a bounded poll; after that the role stays taken and the
+///   loop goes on when the socket is writable.
 /// - the **reader** owns `inbound`: it receives, finds the head of the queue for each reply, and wakes who waits for it. The loop
 ///   has the role when anybody is suspended; a caller that is alone takes it, and reads its own reply in a bounded poll, without
 ///   suspending (`ReaderPolicy`).
@@ -17,8 +18,8 @@ import Synchronization
 /// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
 /// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
 ///
-/// Safe to share: `state` is behind its lock; `inbound`, `head`, `readingSince` and `lastColumns` belong to the reader, `outgoing`
-/// and `outgoingSent` to the sender; everything else is constant.
+/// Safe to share: `state` is behind its lock; `inbound`, `head`, `readingSince` and `lastColumns` belong to the reader, `outgoing`,
+/// `outgoingSent` and `sendsWithoutPatience` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
     let state: Lock<ConnectionState>
     let channel: ByteChannel
@@ -37,6 +38,8 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
     @exclusivity(unchecked) var head = Head()
     @exclusivity(unchecked) private(set) var outgoing = ByteWriter(capacity: 8192)
     @exclusivity(unchecked) private(set) var outgoingSent = 0
+    /// So many times a full socket is left to the loop at once, because waiting for it was in vain.
+    @exclusivity(unchecked) private var sendsWithoutPatience = 0
 
     /// When the caller that reads for itself began to.
     @exclusivity(unchecked) var readingSince: UInt64 = 0
@@ -117,18 +120,23 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
 
     func ready(_ readiness: Readiness) {
         if readiness.contains(.writable) {
-            let resume = state.withLock { state in
-                guard state.wantsWrite else { return false }
-                state.wantsWrite = false
-                // The loop goes on as the sender: what is left of the buffer counts as sent again.
-                state.sentBytes &+= outgoing.count &- outgoingSent
-                arm(&state)
-                return true
-            }
+            let resume = state.withLock { resumeSending(&$0) }
             if resume { pump() }
         }
         if readiness.contains(.hangup) { takeRoleToSeeTheEnd() }
         if readiness.contains(.readable) { readOnLoop() }
+    }
+
+    /// Goes on as the sender, whose role was left to whoever finds the socket writable: what is left of the buffer counts as sent
+    /// again.
+    ///
+    /// - Returns: false if another has gone on. Otherwise `pump` must follow.
+    private func resumeSending(_ state: inout ConnectionState) -> Bool {
+        guard state.wantsWrite else { return false }
+        state.wantsWrite = false
+        state.sentBytes &+= outgoing.count &- outgoingSent
+        arm(&state)
+        return true
     }
 
     /// The server closed a connection that nobody reads: what it said is read now, so that the next statement is told at once, and
@@ -181,14 +189,45 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         state.sentBytes &+= outgoing.count
     }
 
-    /// The sender: sends until nothing is pending or the socket is full. Never blocks.
-    func pump() {
+    /// For a caller that may wait for the socket: takes the sender role also from the loop, if that waits until the socket is
+    /// writable. `pump` must follow.
+    func takeSenderRoleFromLoop(_ state: inout ConnectionState) -> Bool {
+        guard state.wantsWrite, state.closed == nil else { return false }
+        // Who waits to go on as the sender has the sender's variables under the lock.
+        if sendsWithoutPatience > 0 {
+            sendsWithoutPatience &-= 1
+            return false
+        }
+        return resumeSending(&state)
+    }
+
+    /// What a sender does when the socket is full.
+    enum SendPatience {
+        /// Leaves the rest to the loop.
+        case none
+        /// Waits for a moment, in a bounded poll, before it does that: two thread switches cost more.
+        case waits
+        /// The same, but reads first what there is to read: it is the reader, too.
+        case waitsUnlessReadable
+    }
+
+    /// The sender: sends until nothing is pending or the socket is full. Waits only as its patience says.
+    ///
+    /// - Parameter piece: what comes behind `outgoing`; it counts as sent, too.
+    func pump(_ patience: SendPatience = .none, then piece: UnsafeRawBufferPointer? = nil) {
         var woken: [ConnectionState.RoomWaiter] = []
         defer { wake(woken) }
+        var waitsUntil: UInt64 = 0
+        var piece = piece
         while true {
             let isFull: Bool
             do {
-                isFull = try !sendOutgoing()
+                if let bytes = piece.take() {
+                    isFull = try !sendOutgoing(and: bytes, patience, &waitsUntil)
+                } else {
+                    isFull = try !sendOutgoing()
+                    if isFull, patience != .none, waitForSocket(patience, &waitsUntil) { continue }
+                }
             } catch {
                 state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
                 outgoingSent = 0
@@ -220,6 +259,26 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         }
     }
 
+    /// - Parameter end: of all waiting of this sender; 0 before the first.
+    /// - Returns: whether the socket takes more; if not, the rest is the loop's to send.
+    private func waitForSocket(_ patience: SendPatience, _ end: inout UInt64) -> Bool {
+        if sendsWithoutPatience > 0 {
+            sendsWithoutPatience &-= 1
+            return false
+        }
+        let start = monotonicNanoseconds()
+        let bound = UInt64(ReaderPolicy.pollMicroseconds) &* 1000
+        if end == 0 { end = start &+ bound }
+        if start >= end { return false }
+        if channel.waitWritable(
+            microseconds: ReaderPolicy.pollMicroseconds, unlessReadable: patience == .waitsUnlessReadable)
+        {
+            return true
+        }
+        if monotonicNanoseconds() &- start >= bound { sendsWithoutPatience = ReaderPolicy.sendsAfterVain }
+        return false
+    }
+
     /// Sends what the socket takes at once.
     ///
     /// - Returns: whether that was everything.
@@ -230,9 +289,33 @@ final class ConnectionCore: EventHandler, @unchecked Sendable {
         while outgoingSent < bytes.count || channel.hasUnsentBytes {
             let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
             outgoingSent &+= sent
-            if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes { return false }
+            if channel.isEncrypted {
+                if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes { return false }
+            } else if outgoingSent < bytes.count {
+                // A part of them: the socket is full, and would say so if it were asked again.
+                return false
+            }
         }
         return true
+    }
+
+    /// Sends what lies where its caller has it; copies only what the socket does not take, behind the rest of `outgoing`.
+    ///
+    /// - Returns: whether that was everything.
+    private func sendOutgoing(
+        and piece: UnsafeRawBufferPointer, _ patience: SendPatience, _ waitsUntil: inout UInt64
+    ) throws(TransportError) -> Bool {
+        var rest = piece
+        defer { outgoing.write(rest) }
+        repeat {
+            let head = UnsafeRawBufferPointer(rebasing: outgoing.bytes[outgoingSent...])
+            let sent = try channel.sendPlain(head, rest)
+            let ofHead = min(sent, head.count)
+            outgoingSent &+= ofHead
+            rest = UnsafeRawBufferPointer(rebasing: rest[(sent &- ofHead)...])
+            if rest.isEmpty { return true }
+        } while patience != .none && waitForSocket(patience, &waitsUntil)
+        return false
     }
 
     private func releaseSender(_ state: inout ConnectionState) -> Bool {

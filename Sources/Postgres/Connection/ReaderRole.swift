@@ -26,6 +26,8 @@ enum Reader: Sendable {
 struct ReaderPolicy: Sendable {
     /// The longest that one caller polls. Shorter ones cost more in a virtual machine: the timer is programmed anew.
     static let pollMicroseconds = 5000
+    /// A full socket is left to the loop so many times after a caller has waited for it in vain.
+    static let sendsAfterVain = 16
     /// So many requests alone on the connection make the next one take the role from an armed loop.
     static let aloneBeforeReading = 4
     /// Reading for oneself this long without a suspension gives other tasks of the pool a turn: as long as one poll may take. A yield

@@ -54,6 +54,14 @@ extension ByteWriter {
         try message(UInt8(ascii: "d")) { writer throws(EncodingError) in writer.write(bytes) }
     }
 
+    /// The beginning of a CopyData whose bytes follow from elsewhere.
+    package mutating func copyDataHeader(of count: Int) throws(EncodingError) {
+        try ByteWriter.check(length: count)
+        write(UInt8(ascii: "d"))
+        // Fits, by what was checked.
+        write(Int32(truncatingIfNeeded: count &+ 4))
+    }
+
     package mutating func copyDone() { empty(UInt8(ascii: "c")) }
 
     package mutating func copyFail(reason: String) throws(EncodingError) {

@@ -31,6 +31,9 @@ extension Inbound {
         var chunk: RowChunk?
         var offset = 0
         var count = 0
+        // Messages from `start` to `offset` that are rows as they came: they are copied in one piece.
+        var start = 0
+        var rows = 0
         while available &- offset >= MessageFramer.headerSize {
             let message = base + offset
             let tag = message.load(as: UInt8.self)
@@ -42,7 +45,13 @@ extension Inbound {
             let target = chunk ?? recycledChunk(available) ?? RowChunk(capacity: max(available, 32768))
             chunk = target
             if readsRows {
-                try appendRow(UnsafeRawBufferPointer(start: message, count: size), to: target)
+                if try isRow(UnsafeRawBufferPointer(start: message, count: size), beginning: target) {
+                    rows &+= 1
+                } else {
+                    target.append(UnsafeRawBufferPointer(start: base + start, count: offset &- start), rows: rows)
+                    start = offset &+ size
+                    rows = 0
+                }
             } else {
                 target.append(UnsafeRawBufferPointer(start: message + 5, count: size &- 5), rows: 1)
             }
@@ -50,6 +59,9 @@ extension Inbound {
             count &+= 1
         }
         guard count > 0 else { return false }
+        if readsRows, rows > 0 {
+            chunk?.append(UnsafeRawBufferPointer(start: base + start, count: offset &- start), rows: rows)
+        }
         messages &+= count
         buffer.consume(offset)
         if let chunk, chunk.byteCount > 0, !discardsRows { result.firstChunk = chunk }
@@ -58,32 +70,37 @@ extension Inbound {
 
     /// A tuple of the binary format has the form of a DataRow's body, so the message is a row but for its type byte, which nobody
     /// looks at again.
-    private mutating func appendRow(_ message: UnsafeRawBufferPointer, to chunk: RowChunk) throws(ProtocolError) {
+    ///
+    /// - Returns: whether the message is a row as it came. The first one is not: its row is put into the chunk here.
+    private mutating func isRow(
+        _ message: UnsafeRawBufferPointer, beginning chunk: RowChunk
+    ) throws(ProtocolError) -> Bool {
         var body = UnsafeRawBufferPointer(rebasing: message.dropFirst(5))
         // The first message holds more than a row: its header is given up for one of the row's own.
         var needsHeader = false
         if case .beforeHeader = copyPosition {
             body = UnsafeRawBufferPointer(rebasing: body.dropFirst(try binaryHeaderSize(body)))
             copyPosition = .rows
-            if body.isEmpty { return }
+            if body.isEmpty { return false }
             needsHeader = true
         }
         guard case .rows = copyPosition else { throw unexpected(BackendMessage.Tag.copyData) }
         if body.count == 2, body.loadUnaligned(as: Int16.self) == -1 {
             copyPosition = .ended
-            return
+            return false
         }
         let cells = try DataRow(validating: body)
         guard cells.columnCount == columnCount else {
             throw .columnCount(described: columnCount, received: cells.columnCount)
         }
-        guard needsHeader else { return chunk.append(message, rows: 1) }
+        guard needsHeader else { return true }
         guard let length = Int32(exactly: body.count &+ 4) else { throw unexpected(BackendMessage.Tag.copyData) }
         var header = ByteWriter(capacity: 64)
         header.write(UInt8(ascii: "D"))
         header.write(length)
         chunk.append(header.bytes, rows: 0)
         chunk.append(body, rows: 1)
+        return false
     }
 
     private static let binarySignature: [UInt8] = [

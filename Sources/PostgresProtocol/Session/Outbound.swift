@@ -142,6 +142,12 @@ package struct Outbound: ~Copyable, Sendable {
         messageCount &+= 1
     }
 
+    /// The beginning of such a piece, whose bytes follow from elsewhere.
+    package mutating func copyDataHeader(of count: Int, into writer: inout ByteWriter) throws(EncodingError) {
+        try writer.copyDataHeader(of: count)
+        messageCount &+= 1
+    }
+
     /// The end of a COPY FROM STDIN: CopyDone, or CopyFail with a reason.
     package mutating func endCopy(failing reason: String?, into writer: inout ByteWriter) throws(EncodingError) {
         if let reason { try writer.copyFail(reason: reason) } else { writer.copyDone() }

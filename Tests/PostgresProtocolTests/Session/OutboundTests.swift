@@ -170,6 +170,16 @@ struct OutboundTests {
         try outbound.endCopy(failing: "no", into: &writer)
         #expect(messages(writer).map(\.kind) == [.query, .copyData, .copyDone, .copyFail])
         #expect(outbound.messageCount == 4)
+        var whole = ByteWriter(capacity: 64)
+        var header = ByteWriter(capacity: 64)
+        try [UInt8]([1, 2]).span.bytes.withUnsafeBytes { bytes throws(EncodingError) in
+            try outbound.copyData(bytes, into: &whole)
+            try outbound.copyDataHeader(of: 2, into: &header)
+            header.write(bytes)
+        }
+        #expect(Array(header.bytes) == Array(whole.bytes))
+        #expect(throws: EncodingError.self) { try outbound.copyDataHeader(of: 1 << 30, into: &header) }
+        #expect(header.count == whole.count)
         let before = writer.count
         #expect(throws: EncodingError.self) { try outbound.copy("COPY\0", .copiesIn, into: &writer) }
         #expect(writer.count == before)

@@ -47,7 +47,7 @@ struct CellTests {
     }
 
     /// Around the lengths at which a text is copied in another way, and at which String keeps it elsewhere.
-    @Test(arguments: [0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 5000])
+    @Test(arguments: [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 5000])
     func textOfAnyLength(length: Int) throws {
         for character in ["x", "é", "漢", "\u{80}"] {
             let text = String(String(repeating: character, count: length).utf8.prefix(length)) ?? ""
@@ -56,7 +56,7 @@ struct CellTests {
         }
     }
 
-    @Test(arguments: [1, 7, 8, 9, 15, 16, 17, 33])
+    @Test(arguments: [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 15, 16, 17, 31, 32, 33, 64, 65, 97])
     func aNULIsFoundWhereverItIs(length: Int) throws {
         for place in 0..<length {
             var bytes = [UInt8](repeating: 0x7F, count: length)

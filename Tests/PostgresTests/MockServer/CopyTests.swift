@@ -238,6 +238,29 @@ struct CopyTests {
         }
     }
 
+    /// Longer than a writer waits for the socket, and shorter: what is sent from where it lies, and what is copied, in order.
+    @Test(arguments: [0, 1, 3, 12])
+    func `nothing is lost or changes places while the server reads in fits`(milliseconds: Int) async throws {
+        let fits = (0..<20).flatMap { _ in
+            [Step.delay(.milliseconds(milliseconds)), .expect(.copyData), .expect(.copyData)]
+        }
+        try await withMock(
+            [.expect(.query), .send(.copyInResponse())] + fits
+                + [.delay(.milliseconds(2 * milliseconds)), .receive(until: .copyDone), .send(Self.done), .answer(4)]
+        ) { db, server in
+            let pieces = (0..<60).map { piece in
+                (0..<(piece.isMultiple(of: 3) ? 300_000 : 70_000)).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ piece) }
+            }
+            try await db.copy(into: "t") { writer in
+                for piece in pieces { try await writer.write(piece) }
+            }
+            let received = server.messages().filter { $0.kind == .copyData }.flatMap(\.body)
+            let isEqual = received == pieces.flatMap { $0 }
+            #expect(isEqual)
+            try await expectNumber(4, db)
+        }
+    }
+
     @Test func `a connection that is lost in the middle leaves the outcome unknown`() async throws {
         try await withMock([.expect(.query), .send(.copyInResponse()), .expect(.copyData), .close]) { db, _ in
             let error = await failure {
