@@ -1,3 +1,4 @@
+import Synchronization
 import CPostgresOpenSSL
 import CPostgresSystem
 import Glibc
