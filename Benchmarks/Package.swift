@@ -4,7 +4,9 @@ import PackageDescription
 // A package of its own, so that whoever uses the library resolves none of what measuring it takes.
 // The library's messages are `package`, and it is known to the compiler by the name of the folder it is in.
 let folder = Context.packageDirectory.split(separator: "/").dropLast().last ?? ""
-let libraryName = String(folder.lowercased().map { $0.isLetter || $0.isNumber ? $0 : "_" })
+let name = (folder.hasSuffix(".git") ? folder.dropLast(4) : folder).lowercased()
+let libraryName = String(
+    name.enumerated().map { $1.isLetter || ($1.isNumber && $0 > 0) ? $1 : "_" })
 
 let package = Package(
     name: "upsert-bench",
