@@ -468,6 +468,33 @@ struct DeadlineTests {
         #expect(rows == 0)
     }
 
+    /// More than a server takes in the time; what it takes at once gives the writer no reason to wait.
+    @Test(arguments: [true, false])
+    func aCopyIsStoppedInTheMiddleOfAWrite(isBlocking: Bool) async throws {
+        let table = uniqueName("long_write")
+        let lines = Array(repeating: UInt8(ascii: "\n"), count: 32 << 20)
+        let error: PostgresError?
+        let sent: Int
+        if isBlocking {
+            let db = try await blocking()
+            _ = try await onThread { try db.execute("CREATE TABLE \(identifier: table) (t text)") }
+            error = try await self.error { try db.copy(into: table) { try $0.write(lines) } }
+            sent = db.statistics.bytesSent
+        } else {
+            let db = try await connect()
+            try await db.execute("CREATE TABLE \(identifier: table) (t text)")
+            error = await failure {
+                try await withPostgresTimeout(.milliseconds(500)) {
+                    try await db.copy(into: table) { try await $0.write(lines) }
+                }
+            }
+            sent = db.statistics.bytesSent
+        }
+        #expect(error?.code == .timedOut)
+        #expect(error?.outcome == .rejected)
+        #expect(sent < lines.count)
+    }
+
     @Test func aBlockingWaitForANotificationObeysTheDeadline() async throws {
         let db = try await blocking()
         let channel = uniqueName("silent")

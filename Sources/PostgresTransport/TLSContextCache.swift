@@ -1,7 +1,7 @@
-import Synchronization
 import CPostgresOpenSSL
 import CPostgresSystem
 import Glibc
+import Synchronization
 
 /// Contexts that were made before, found by what they were made of: reading a system's root certificates takes tens of milliseconds,
 /// and a megabyte, for what is the same for every connection.
@@ -79,15 +79,14 @@ package final class TLSContextCache: Sendable {
             files: files)
     }
 
-    /// Where OpenSSL looks for the system's: a file and a folder, each to be set by an environment variable.
+    /// Where OpenSSL looks for the system's: a file and folders, each to be set by an environment variable.
     private static func systemPaths() -> [String] {
         func path(_ variable: UnsafePointer<CChar>?, _ usual: UnsafePointer<CChar>?) -> String? {
             (variable.flatMap { getenv($0) }.map { UnsafePointer($0) } ?? usual).map { String(cString: $0) }
         }
-        return [
-            path(X509_get_default_cert_file_env(), X509_get_default_cert_file()),
-            path(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()),
-        ].compactMap { $0 }
+        let file = path(X509_get_default_cert_file_env(), X509_get_default_cert_file())
+        let folders = path(X509_get_default_cert_dir_env(), X509_get_default_cert_dir())
+        return [file].compactMap { $0 } + (folders ?? "").split(separator: ":").map { String($0) }
     }
 }
 

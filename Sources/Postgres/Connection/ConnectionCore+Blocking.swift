@@ -6,7 +6,7 @@ extension ConnectionCore {
     func performBlocking(
         _ query: PostgresQuery, _ formats: ResultFormats, as writer: Int? = nil
     ) throws(PostgresError) -> Reply {
-        if let error = query.storage.sealed.pointee.failure { throw error.with(sql: query.sql) }
+        if let error = query.storage.sealed.pointee.failure { throw error.naming(query.sql) }
         var mode = ConnectionState.Mode.cached
         while true {
             let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in

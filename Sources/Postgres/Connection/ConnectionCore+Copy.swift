@@ -76,7 +76,7 @@ extension ConnectionCore {
     nonisolated(nonsending) func copyOut(
         _ sql: String, rows columns: PostgresColumns?, as writer: Int?
     ) async throws(PostgresError) -> RowStream {
-        let stream = RowStream(bound: state.withLock { $0.rowByteLimit }, .copy(sql))
+        let stream = RowStream(bound: state.withLock { $0.rowByteLimit }, .text(sql))
         stream.columns = columns
         try await queueCopy(stream, sql, columns == nil ? .copiesOut : [.copiesOut, .streams], as: writer)
         do throws(PostgresError) {
@@ -93,7 +93,7 @@ extension ConnectionCore {
     func copyOutBlocking(
         _ sql: String, rows columns: PostgresColumns?, as writer: Int?
     ) throws(PostgresError) -> RowStream {
-        let stream = RowStream(bound: state.withLock { $0.rowByteLimit }, .copy(sql))
+        let stream = RowStream(bound: state.withLock { $0.rowByteLimit }, .text(sql))
         stream.columns = columns
         try queueCopyBlocking(stream, sql, columns == nil ? .copiesOut : [.copiesOut, .streams], as: writer)
         do throws(PostgresError) {

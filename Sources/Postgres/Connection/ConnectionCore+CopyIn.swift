@@ -32,7 +32,7 @@ extension ConnectionCore {
     ///
     /// - Parameter lease: the number of the lease that the caller holds.
     nonisolated(nonsending) func copyIn(_ sql: String, as lease: Int) async throws(PostgresError) -> RowStream {
-        let stream = RowStream(bound: .max, .copy(sql))
+        let stream = RowStream(bound: .max, .text(sql))
         noteUser(of: lease, .copy)
         try await queueCopy(stream, sql, .copiesIn, as: lease)
         let deadline = waitLimits().deadline
@@ -50,7 +50,7 @@ extension ConnectionCore {
     }
 
     func copyInBlocking(_ sql: String, as lease: Int) throws(PostgresError) -> RowStream {
-        let stream = RowStream(bound: .max, .copy(sql))
+        let stream = RowStream(bound: .max, .text(sql))
         noteUser(of: lease, .copy)
         try queueCopyBlocking(stream, sql, .copiesIn, as: lease)
         let deadline = waitLimits().deadline
@@ -155,37 +155,47 @@ extension ConnectionCore {
     nonisolated(nonsending) func writeCopyData(
         _ stream: RowStream, _ bytes: [UInt8], as lease: Int
     ) async throws(PostgresError) {
-        if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
         var offset = 0
         var deadline: Deadline??
         while offset < bytes.count {
             if Task.isCancelled { throw .cancelledCopy }
+            if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
             let taken = try copyData(stream, bytes.span.bytes.extracting(droppingFirst: offset), as: lease)
             offset &+= taken
-            if taken == 0 { try await waitForCopyRoom(stream, lease, &deadline) } else { deadline = nil }
+            if taken == 0 {
+                try await waitForCopyRoom(stream, lease, &deadline)
+            } else {
+                deadline = nil
+                await pauseIfDue(stream)
+            }
         }
     }
 
     nonisolated(nonsending) func writeCopyData(
         _ stream: RowStream, _ rows: PostgresEncoder, as lease: Int
     ) async throws(PostgresError) {
-        if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
         var offset = 0
         var deadline: Deadline??
         while offset < rows.byteCount {
             if Task.isCancelled { throw .cancelledCopy }
+            if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
             let taken = try copyData(stream, rows.rest(from: offset).bytes, as: lease)
             offset &+= taken
-            if taken == 0 { try await waitForCopyRoom(stream, lease, &deadline) } else { deadline = nil }
+            if taken == 0 {
+                try await waitForCopyRoom(stream, lease, &deadline)
+            } else {
+                deadline = nil
+                await pauseIfDue(stream)
+            }
         }
         withExtendedLifetime(rows.storage) {}
     }
 
     func writeCopyDataBlocking(_ stream: RowStream, _ bytes: [UInt8], as lease: Int) throws(PostgresError) {
-        if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
         var offset = 0
         var deadline: Deadline??
         while offset < bytes.count {
+            if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
             let taken = try copyData(
                 stream, bytes.span.bytes.extracting(droppingFirst: offset), .waits, as: lease)
             offset &+= taken
@@ -194,10 +204,10 @@ extension ConnectionCore {
     }
 
     func writeCopyDataBlocking(_ stream: RowStream, _ rows: PostgresEncoder, as lease: Int) throws(PostgresError) {
-        if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
         var offset = 0
         var deadline: Deadline??
         while offset < rows.byteCount {
+            if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
             let taken = try copyData(stream, rows.rest(from: offset).bytes, .waits, as: lease)
             offset &+= taken
             if taken == 0 { try waitForCopyRoomBlocking(stream, lease, &deadline) } else { deadline = nil }
@@ -205,10 +215,20 @@ extension ConnectionCore {
         withExtendedLifetime(rows.storage) {}
     }
 
+    /// Bytes leave from the writer's thread, and a server that takes them as fast gives it no reason to suspend: others get a turn.
+    nonisolated(nonsending) private func pauseIfDue(_ stream: RowStream) async {
+        let now = monotonicNanoseconds()
+        if stream.writingSince == 0 { stream.writingSince = now }
+        guard now &- stream.writingSince > ReaderPolicy.nanosecondsBeforeYield else { return }
+        stream.writingSince = 0
+        await Task.yield()
+    }
+
     /// - Parameter deadline: of this wait, which may take several turns; nil before the first.
     nonisolated(nonsending) private func waitForCopyRoom(
         _ stream: RowStream, _ lease: Int, _ deadline: inout Deadline??
     ) async throws(PostgresError) {
+        stream.writingSince = 0
         let until = deadline ?? waitLimits().deadline
         deadline = .some(until)
         if isCancelledCopy(stream) { return await waitForCopy(.ended, stream, until: nil) }

@@ -121,7 +121,7 @@ extension ConnectionCore {
     func attempt(
         _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, as writer: Int? = nil
     ) throws(PostgresError) -> Attempt {
-        if let failure = query.storage.sealed.pointee.failure { throw failure.with(sql: query.sql) }
+        if let failure = query.storage.sealed.pointee.failure { throw failure.naming(query.sql) }
         if Task.isCancelled { throw .cancelled(.notSent) }
         let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
         defer { if permit { PollPermit.giveBack() } }

@@ -187,6 +187,7 @@ extension ConnectionCore {
             }
             do {
                 try await begin(stream)
+                state.withLock { _ in stream.begun() }
                 return stream
             } catch {
                 abandon(stream)
@@ -212,6 +213,7 @@ extension ConnectionCore {
             }
             do {
                 try beginBlocking(stream)
+                state.withLock { _ in stream.begun() }
                 return stream
             } catch {
                 abandon(stream)

@@ -18,11 +18,14 @@ final class RowStream: @unchecked Sendable {
     /// What it runs.
     enum Statement: Sendable {
         case query(PostgresQuery)
-        case copy(String)
+        case text(String)
     }
 
+    /// Parameters that take more bytes than this are not kept for as long as rows come.
+    private static let keptBytes = 16 * 1024
+
     let bound: Int
-    let statement: Statement
+    private(set) var statement: Statement
     /// Of its request in the queue.
     var number = -1
     var chunks: [RowChunk] = []
@@ -43,6 +46,8 @@ final class RowStream: @unchecked Sendable {
     var isDoneCopy = false
     /// A COPY in that somebody has cancelled: what the server says of it is still to come.
     var isCancelledCopy = false
+    /// When a COPY in began to write without a pause, in nanoseconds; 0 if it does not. Its writer's alone.
+    var writingSince: UInt64 = 0
 
     init(bound: Int, _ statement: Statement) {
         self.bound = bound
@@ -53,8 +58,14 @@ final class RowStream: @unchecked Sendable {
     var sql: String {
         switch statement {
         case .query(let query): query.sql
-        case .copy(let text): text
+        case .text(let text): text
         }
+    }
+
+    /// It will not be sent again: of a large query only the text is kept, for errors.
+    func begun() {
+        guard case .query(let query) = statement, query.byteCount > RowStream.keptBytes else { return }
+        statement = .text(query.sql)
     }
 
     var isFull: Bool { bytes >= RowStream.limit && !isAbandoned }
@@ -94,15 +105,16 @@ extension ConnectionCore {
             }
             stream.bytes &+= chunk.byteCount
             if stream.bytes > stream.bound, !state.mayRestWithStream {
+                let isCancelled = state.cancelGate != nil
                 let cause =
-                    state.cancelGate == nil
-                    ? "another request is waiting behind this stream" : "this stream is being cancelled"
+                    isCancelled ? "this stream is being cancelled" : "another request is waiting behind this stream"
                 overflows = true
                 stream.chunks = []
                 stream.error = PostgresError(
                     code: .resultTooLarge,
                     message: "\(cause), and the rest of its rows has more than \(stream.bound) bytes",
-                    outcome: .succeeded,
+                    // The server may stop it yet, and undo what it did.
+                    outcome: isCancelled ? .unknown : .succeeded,
                     hint: "use another connection for queries inside the loop, or raise maximumResultBytes")
             } else {
                 stream.chunks.append(chunk)

@@ -58,7 +58,12 @@ final class CursorHandle: Sendable {
             case .queued(let number, let flush):
                 if flush { core.pump() }
                 awaitEnd(number)
-            case .noRoom: Task.detached { [core, source] in _ = await CursorHandle.end(core, source, failed: false) }
+            case .noRoom:
+                // The one case in which it is not: then the connection is kept.
+                Task.detached { [core, source, connection] in
+                    _ = await CursorHandle.end(core, source, failed: false)
+                    withExtendedLifetime(connection) {}
+                }
             }
         } catch {
             _ = CursorHandle.settleUnsent(core, source, error)

@@ -61,7 +61,7 @@ final class NoticeQueue: Sendable {
             if state.waiting.isEmpty { state.isBeingDrained = false }
             return state.isBeingDrained
         }
-        if hasAny { Task { drain() } }
+        if hasAny { Task.detached { self.drain() } }
     }
 
     func add(_ report: ServerReport) {

@@ -351,7 +351,7 @@ struct MockCancellingTests {
         try await Self.with([script]) { db, server in
             try await expectNumber(1, db)
             let first = Task { try await db.number() }
-            await eventually { db.core.state.withLock { $0.queue.count == 1 } }
+            await eventually { db.core.state.withLock { $0.queue.count == 1 && !$0.sending } }
             let before = db.statistics.messagesSent
             // On the loop nothing leaves before the end of its turn, and jobs run in their order.
             let (error, others) = await Task(executorPreference: EventLoop.shared) {
@@ -412,7 +412,7 @@ struct MockCancellingTests {
         } _: { db, _ in
             try await expectNumber(1, db)
             let first = Task { try await db.number() }
-            await eventually { db.core.state.withLock { $0.queue.count == 1 } }
+            await eventually { db.core.state.withLock { $0.queue.count == 1 && !$0.sending } }
             let error = await Task(executorPreference: EventLoop.shared) {
                 let second = Task(executorPreference: EventLoop.shared) {
                     await failure { try await db.query("SELECT 2 AS n", as: Int32.self).one() }

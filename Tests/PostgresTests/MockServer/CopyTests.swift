@@ -141,7 +141,7 @@ struct CopyTests {
         // A server that is busy may be asked to cancel, too.
         try await MockCancellingTests.with([script, [.expect(.cancelRequest), .close]]) { db, _ in
             let error = await failure {
-                try await withPostgresTimeout(.seconds(1)) {
+                try await withPostgresTimeout(.seconds(2)) {
                     try await db.copy(into: "t") { writer in
                         try await writer.write("1\n")
                         try await writer.flush()

@@ -157,7 +157,7 @@ struct CursorEndTests {
         await eventually { db.core.state.withLock { $0.queue.count == 1 } }
         // Another is in flight, so it is not cancelled.
         let second = Self.onThread {
-            try withPostgresTimeout(.milliseconds(50)) { _ = try db.cursor(Self.query, withHold: true) }
+            try withPostgresTimeout(.milliseconds(300)) { _ = try db.cursor(Self.query, withHold: true) }
             return 0
         }
         let error = await failure { try await second.value }

@@ -82,13 +82,13 @@ struct MockNamedErrorTests {
     @Test(arguments: [true, false], [true, false])
     func `whoever stops waiting names the statement`(isCancelled: Bool, isStream: Bool) async throws {
         try await SilentServerTests.with([.wait(for: Gate())]) { db in
+            let number = db.core.state.withLock { $0.queue.nextNumber }
             let run = Task { await failure { try await (isStream ? Operation.stream : .query).run(db) } }
             if isCancelled || isStream {
                 await eventually { db.core.state.withLock { $0.queue.count == 1 } }
                 // A stream's consumer looks at its task only.
                 run.cancel()
             } else {
-                let number = db.core.state.withLock { $0.queue.nextNumber }
                 await eventually { db.core.state.withLock { $0.queue.update(number) { $0.waiter.isWaiting } ?? false } }
                 db.core.stop(number, .timedOut, sendsRequest: false)
             }

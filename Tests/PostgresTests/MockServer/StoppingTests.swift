@@ -58,8 +58,8 @@ struct MockStoppingTests {
         try await SilentServerTests.with([.wait(for: Gate())]) {
             $0.cancelTimeout = .seconds(20)
         } _: { db in
-            let run = Task { try await db.run(Self.inPieces) }
             let last = db.core.state.withLock { $0.queue.nextNumber } + 2
+            let run = Task { try await db.run(Self.inPieces) }
             await Self.waits(for: last, db)
             let other = Task { await failure { try await db.number() } }
             await Self.waits(for: last + 1, db)

@@ -150,6 +150,7 @@ struct MockStreamTests {
                 #expect(count == 2000)
             } else {
                 #expect(error?.code == .resultTooLarge)
+                #expect(error?.outcome == .unknown)
                 #expect(error?.message.contains("is being cancelled") == true)
             }
             try await expectNumber(1, db)
