@@ -59,7 +59,7 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     private var inside = 0
     private var line = Fifo<Int>()
     private var ready = Fifo<Int>()
-    /// Ready, too, and before all others: they waited for a row of their key.
+    /// Ready, too: they waited for a row of their key. Apart, as they mostly came before all that are in `ready`.
     private var released = Fifo<Int>()
     private var chains: [[UInt8]: Chain] = [:]
     private var marks: [Int: Mark] = [:]
@@ -67,6 +67,8 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     private var nextNumber = 0
     private var hasPilot = false
     private var signals: [Signal] = []
+    /// How many left since the queues were last cleared of them.
+    private var gone = 0
     /// How many rows wait, in line or inside.
     private(set) var waiting = 0
     /// How many rows are on their way.
@@ -81,6 +83,9 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
         nextNumber &+= 1
         return nextNumber
     }
+
+    /// How many numbers the queues hold, of those who left as well.
+    var numbersKept: Int { chains.values.reduce(line.count + ready.count + released.count) { $0 + $1.behind.count } }
 
     mutating func takeSignals() -> [Signal] {
         defer { signals = [] }
@@ -126,9 +131,8 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     /// - Returns: the rows of the next flight; empty when the pilot goes home.
     mutating func next(atMost limit: Int) -> [Entry] {
         var flight: [Entry] = []
-        while flight.count < max(limit, 1), let number = released.popFirst() ?? ready.popFirst() {
-            guard let entry = guests[number]?.entry else { continue }
-            guests[number]?.isFlying = true
+        while flight.count < max(limit, 1), let entry = nextReady() {
+            guests[entry.number]?.isFlying = true
             if let key = entry.key { chains[key]?.isFlying = true }
             flight.append(entry)
         }
@@ -136,6 +140,27 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
         flying &+= flight.count
         if flight.isEmpty { hasPilot = false }
         return flight
+    }
+
+    /// Whichever came first of those that are ready: behind each row of a key that never ends there is another one released.
+    private mutating func nextReady() -> Entry? {
+        let early = Self.first(of: &released, guests)
+        let other = Self.first(of: &ready, guests)
+        if let early, other.map({ early.order < $0.order }) ?? true {
+            _ = released.popFirst()
+            return early.entry
+        }
+        if other != nil { _ = ready.popFirst() }
+        return other?.entry
+    }
+
+    /// The first that has not left.
+    private static func first(of queue: inout Fifo<Int>, _ guests: [Int: Guest]) -> Guest? {
+        while let number = queue.first {
+            if let guest = guests[number] { return guest }
+            _ = queue.popFirst()
+        }
+        return nil
     }
 
     /// The row has landed; whoever still waits for it is told.
@@ -158,7 +183,18 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
         } else {
             waiting &-= 1
             end(guest)
+            gone &+= 1
+            if gone > guests.count { forgetTheGone() }
         }
+    }
+
+    /// Queues pass over those who left only when their turn comes, which may be never while a flight hangs.
+    private mutating func forgetTheGone() {
+        gone = 0
+        line.keep { guests[$0] != nil }
+        ready.keep { guests[$0] != nil }
+        released.keep { guests[$0] != nil }
+        for key in Array(chains.keys) { chains[key]?.behind.keep { guests[$0] != nil } }
     }
 
     private mutating func end(_ guest: Guest) {

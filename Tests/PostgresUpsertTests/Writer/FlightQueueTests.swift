@@ -89,6 +89,41 @@ import Testing
         #expect(queue.postponed == 3)
     }
 
+    /// What waited for a row of its key goes before those that came behind it, and before no others.
+    @Test func aBacklogOfAKeyHoldsUpNobodyWhoCameBefore() {
+        var queue = Queue(limit: 100)
+        let rows = add(&queue, [1, 1, nil, 1, 2, 1])
+        var flown: [Int] = []
+        for step in rows.indices {
+            let flight = fly(&queue, atMost: 1)
+            flown += flight
+            land(&queue, flight)
+            // There is always more of the hot key.
+            if step < 3 { add(&queue, [1]) }
+        }
+        #expect(flown == rows)
+    }
+
+    /// While a flight hangs, callers come and go: of those who left nothing is kept.
+    @Test func whoLeavesIsForgottenThoughNothingLands() {
+        var queue = Queue(limit: 8)
+        let held = add(&queue, [1, nil])
+        #expect(fly(&queue) == held)
+        let staying = add(&queue, [1, nil, 2])
+        for key: UInt8? in [1, nil, 2, 3] {
+            for _ in 0..<1000 {
+                // Inside and, with the rest of them, in line.
+                for number in add(&queue, [key, key, key, key]) { queue.leave(number) { _ in .success(nil) } }
+                _ = queue.takeSignals()
+            }
+        }
+        #expect(queue.numbersKept <= 2 * (held.count + staying.count))
+        land(&queue, held)
+        #expect(fly(&queue) == staying)
+        land(&queue, staying)
+        #expect(fly(&queue).isEmpty)
+    }
+
     @Test func whoIsToFlyFirstAndLeavesMakesRoomForTheNextOfItsKey() {
         var queue = Queue(limit: 100)
         let rows = add(&queue, [1, 1])
