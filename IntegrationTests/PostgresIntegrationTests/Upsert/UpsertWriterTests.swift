@@ -16,6 +16,12 @@ private struct Hit: PostgresTable {
     static let bump = upsert.set(\.n) { $0.existing.n + $0.excluded.n }
 }
 
+/// The error, if there is one.
+private func error(of operation: () async throws -> Void) async -> PostgresError? {
+    do { try await operation() } catch { return error as? PostgresError }
+    return nil
+}
+
 /// Many tasks, few commits, and nothing lost.
 @Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct UpsertWriterIntegrationTests {
@@ -125,6 +131,52 @@ struct UpsertWriterIntegrationTests {
         let count = try await db.query("SELECT count(*) FROM writer_hits", as: Int.self).one()
         #expect(count == 199)
         await db.shutdown()
+    }
+
+    /// A trigger may raise an error of a class that otherwise is about the statement.
+    @Test(arguments: ["42501", "55000", "0A000"])
+    func u44ARowThatATriggerRefusesFailsItsCallerOnly(_ state: String) async throws {
+        let db = try await client()
+        try await prepare(db)
+        try await db.execute(
+            """
+            CREATE OR REPLACE FUNCTION writer_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF NEW.n = 7 THEN RAISE EXCEPTION 'seven' USING ERRCODE = '\(unsafeSQL: state)'; END IF;
+                RETURN NEW;
+            END $$
+            """)
+        try await db.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON writer_hits FOR EACH ROW EXECUTE FUNCTION writer_refuse()")
+        let writer = UpsertWriter(db, Hit.upsert)
+        let states = await withTaskGroup(of: String?.self) { group -> [String] in
+            for number in 0..<40 {
+                group.addTask { await error { try await writer.upsert(Hit(key: "p\(number)", n: number)) }?.sqlState }
+            }
+            var states: [String] = []
+            for await state in group { if let state { states.append(state) } }
+            return states
+        }
+        #expect(states == [state])
+        let count = try await db.query("SELECT count(*) FROM writer_hits", as: Int.self).one()
+        #expect(count == 39)
+        await db.shutdown()
+    }
+
+    /// What can be known before two rows meet in a flight is told when the first comes.
+    @Test func u44AWrongDeclarationIsToldToALoneRow() async throws {
+        let db = try await connect()
+        defer { db.close() }
+        try await prepare(db)
+        let upsert = Hit.bump.onConstraint("writer_hits_pkey").duplicates(.keepLast)
+        let counting = UpsertWriter(db, upsert)
+        let lone = await failure { try await counting.upsert(Hit(key: "a", n: 1)) }
+        #expect(lone?.outcome == .notSent)
+        #expect(lone?.message.contains("needs to know the key columns") == true)
+        let asking = UpsertWriter(db, upsert.returning(\.n))
+        let asked = await failure { try await asking.upsert(Hit(key: "a", n: 1)) }
+        #expect(asked?.message == lone?.message)
+        #expect(try await db.query("SELECT count(*) FROM writer_hits", as: Int.self).one() == 0)
     }
 
     @Test func u43ALongSequenceIsWritten() async throws {

@@ -86,9 +86,10 @@ extension PostgresError {
                 && ([.invalidArgument, .typeMismatch, .cannotDecode, .unexpectedNull].contains(code)
                     || !code.rawValue.hasPrefix("client."))
         case .rejected:
-            // A policy of row security is 42501, as a missing privilege is.
+            // A policy of row security is 42501, as a missing privilege is, and a trigger may RAISE an error of any class.
             !Self.classesOfAll.contains(String(code.rawValue.prefix(2)))
                 || (code == .insufficientPrivilege && server?.routine == "ExecWithCheckOptions")
+                || ["exec_stmt_raise", "exec_stmt_assert"].contains(server?.routine ?? "")
         case .aborted, .succeeded, .unknown: false
         }
     }

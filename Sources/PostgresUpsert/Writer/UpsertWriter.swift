@@ -75,6 +75,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
             table: Row.table.name, options: options, declarationError: { upsert.error },
             key: { upsert.flightKey(of: $0) },
             run: { (rows) async throws(PostgresError) in
+                if let error = upsert.error { throw error }
                 guard rows.count != 1 else { return Array(try await executor.upsert(upsert(rows[0]))) }
                 return Array(try await executor.upsert(upsert.rows(rows)))
             })
@@ -102,6 +103,8 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
             table: Row.table.name, options: options, declarationError: { upsert.error },
             key: { upsert.flightKey(of: $0) },
             run: { (rows) async throws(PostgresError) in
+                // A lone row may do what several could not, and is told all the same.
+                if let error = upsert.error { throw error }
                 if rows.count == 1 {
                     try await executor.upsert(upsert(rows[0]))
                 } else {

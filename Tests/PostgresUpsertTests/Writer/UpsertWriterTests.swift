@@ -318,6 +318,18 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         #expect(!PostgresError(code: code, message: "", server: server).isAboutARow)
     }
 
+    /// A trigger may raise an error of any class; by the routine that reports it, it is the row's.
+    @Test(arguments: ["exec_stmt_raise", "exec_stmt_assert", "errorMissingColumn"])
+    func u44WhatATriggerRaisesIsAboutARow(_ routine: String) {
+        for state in ["42501", "42P01", "55000", "0A000", "40001", "P0004"] {
+            var server = PostgresError.Server(severity: "ERROR", sqlState: state, message: "no")
+            server.routine = routine
+            let error = PostgresError(
+                code: PostgresError.Code(state), message: "no", outcome: .rejected, server: server)
+            #expect(error.isAboutARow == (routine.hasPrefix("exec_stmt") || state == "P0004"), "\(state)")
+        }
+    }
+
     @Test func u44AMistakeInTheUpsertIsNotLookedForInItsRows() async throws {
         let runs = Atomic(0)
         let mistake = PostgresError(code: .invalidArgument, message: "no key")
