@@ -13,8 +13,7 @@ extension UpsertSQL {
         try appendConflict()
         sql += " RETURNING " + (written + ["true AS inserted"]).joined(separator: ", ")
         sql += ") SELECT " + (results + ["inserted"]).joined(separator: ", ")
-        sql += " FROM upsert_written UNION ALL SELECT s.* FROM (SELECT \(regclass) AS tableoid) AS o"
-        // A view has no tableoid: there the name means that of `o`.
+        sql += " FROM upsert_written UNION ALL SELECT s.* FROM \(layout.own)"
         sql += " CROSS JOIN LATERAL (SELECT " + (columns + ["false"]).joined(separator: ", ")
         sql += " FROM \(layout.quotedName) WHERE "
         for index in resolved.conflictKey ?? [] {
@@ -26,14 +25,10 @@ extension UpsertSQL {
             try append(condition)
             sql += " AND "
         }
-        // Rows of tables that inherit from it do not conflict; those of its partitions do.
-        sql += "(tableoid = o.tableoid OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = o.tableoid))"
+        sql += layout.isOwn
         sql += " AND NOT EXISTS (SELECT FROM upsert_written)) AS s"
         return UpsertStatement(sql: sql, constants: constants, answer: .ordered)
     }
-
-    /// The table's oid.
-    var regclass: String { "\(literal(layout.quotedName))::regclass::oid" }
 
     /// The value sent for a key column, to be compared with that column.
     private func keyValue(_ index: Int) -> String {
@@ -66,6 +61,19 @@ extension UpsertSQL {
     private var noRow: String {
         if layout.schema != nil { return "NULL::\(layout.quotedName)" }
         return "(SELECT upsert_row FROM \(layout.quotedName) AS upsert_row WHERE false)"
+    }
+}
+
+extension TableLayout {
+    /// The table's oid.
+    var regclass: String { "\(literal(quotedName))::regclass::oid" }
+
+    /// Stands beside a lateral subquery with the condition `isOwn`. A view has no tableoid: there the name means that of `o`.
+    var own: String { "(SELECT \(regclass) AS tableoid) AS o" }
+
+    /// Rows of tables that inherit from it do not conflict; those of its partitions do.
+    var isOwn: String {
+        "(tableoid = o.tableoid OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = o.tableoid))"
     }
 }
 

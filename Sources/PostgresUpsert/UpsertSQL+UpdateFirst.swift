@@ -70,8 +70,8 @@ extension UpsertSQL {
     private var ownRows: [String] {
         guard form.hasSystemColumns else { return [] }
         return [
-            "(\(layout.existing).tableoid = \(regclass) OR"
-                + " (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = \(regclass)))"
+            "(\(layout.existing).tableoid = \(layout.regclass) OR"
+                + " (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = \(layout.regclass)))"
         ]
     }
 

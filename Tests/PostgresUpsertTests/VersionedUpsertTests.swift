@@ -33,8 +33,10 @@ import Testing
         let query = try Document.upsert.version(\.version).current(of: document)
         #expect(
             query.query.sql == """
-                SELECT "tenant", "id", "body", "version" FROM "app"."documents" \
-                WHERE "tenant" = $1 AND "id" = $2::uuid
+                SELECT s.* FROM (SELECT '"app"."documents"'::regclass::oid AS tableoid) AS o CROSS JOIN LATERAL \
+                (SELECT "tenant", "id", "body", "version" FROM "app"."documents" \
+                WHERE "tenant" = $1 AND "id" = $2::uuid AND (tableoid = o.tableoid OR (SELECT relkind = 'p' \
+                FROM pg_catalog.pg_class WHERE oid = o.tableoid))) AS s
                 """)
     }
 
@@ -61,6 +63,6 @@ import Testing
             }
         }
         let query = try Note.upsert.version(\.version).current(of: Note(owner: nil, version: 1))
-        #expect(query.query.sql.hasSuffix(#"WHERE ("owner" = $1 OR ("owner" IS NULL AND $1 IS NULL))"#))
+        #expect(query.query.sql.contains(#"WHERE ("owner" = $1 OR ("owner" IS NULL AND $1 IS NULL)) AND (tableoid"#))
     }
 }

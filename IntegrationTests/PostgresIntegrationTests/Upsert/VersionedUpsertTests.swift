@@ -93,6 +93,44 @@ struct VersionedUpsertTests {
         #expect(version == 80)
     }
 
+    /// ON CONFLICT sees no rows of tables that inherit, so the stored row is none of them.
+    @Test func theRowThatIsThereIsNoneOfATableThatInherits() async throws {
+        let db = try await table()
+        defer { db.close() }
+        try await db.script(
+            """
+            CREATE TABLE versioned_heirs (PRIMARY KEY (id)) INHERITS (versioned_documents);
+            INSERT INTO versioned_heirs VALUES (1, 'an heir', 7);
+            CREATE OR REPLACE FUNCTION suppress_document() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+            CREATE TRIGGER suppress BEFORE INSERT ON versioned_documents
+                FOR EACH ROW EXECUTE FUNCTION suppress_document();
+            """)
+        let error = await failure { try await db.upsert(Document.save(Document(id: 1, body: "a", version: 7))) }
+        try await db.execute("DROP TABLE versioned_heirs")
+        #expect(error?.code == .staleVersion)
+        let stale = error?.underlying as? UpsertStaleVersion<Document>
+        #expect(stale != nil)
+        #expect(stale?.current == nil)
+    }
+
+    /// Of a partitioned table, though, the partitions' rows are its own.
+    @Test func theRowThatIsThereMayBeAPartitions() async throws {
+        let db = try await connect()
+        defer { db.close() }
+        try await db.script(
+            """
+            SET client_min_messages = warning;
+            DROP TABLE IF EXISTS versioned_documents;
+            CREATE TABLE versioned_documents (id int8 PRIMARY KEY, body text NOT NULL, version int4 NOT NULL)
+                PARTITION BY HASH (id);
+            CREATE TABLE versioned_documents_0 PARTITION OF versioned_documents FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+            INSERT INTO versioned_documents VALUES (1, 'a', 3)
+            """)
+        let error = await failure { try await db.upsert(Document.save(Document(id: 1, body: "b", version: 2))) }
+        let stale = error?.underlying as? UpsertStaleVersion<Document>
+        #expect(stale?.current == Document(id: 1, body: "a", version: 3))
+    }
+
     @Test func attemptsAndTimeHaveAnEnd() async throws {
         let db = try await table()
         defer { db.close() }

@@ -3,7 +3,8 @@ public import Postgres
 extension PostgresExecutor {
     /// Inserts a row, or overwrites the stored one if that has the version of the given row.
     ///
-    /// SQL: that of the upsert; if the version is stale, also `SELECT ... FROM "documents" WHERE "id" = $1`.
+    /// SQL: that of the upsert; if the version is stale, also `SELECT ... FROM "documents" WHERE "id" = $1`, without
+    /// the rows of tables that inherit from it.
     ///
     /// - Returns: the version that is stored now.
     /// - Throws: `staleVersion` with an ``UpsertStaleVersion`` that holds the stored row; `notWritten` if that has the version of the
@@ -85,7 +86,7 @@ extension PostgresExecutor {
 }
 
 extension VersionedUpsert {
-    /// The stored row of a key: `SELECT "id", "body", "version" FROM "documents" WHERE "id" = $1`
+    /// The stored row of a key: `SELECT "id", "body", "version" FROM "documents" WHERE "id" = $1`, but for inherited rows.
     func current(of row: Row) throws(PostgresError) -> PostgresQuery.Typed<Row> {
         let layout = upsert.definition.layout
         let key = try upsert.definition.shape.resolve(layout).conflictKey ?? []
@@ -109,9 +110,10 @@ extension VersionedUpsert {
             let texts = predicate.pieces.map { piece in if case .text(let text) = piece { text } else { "NULL" } }
             conditions.append("(\(texts.joined()))")
         }
+        let selected = "SELECT \(layout.quotedColumns.joined(separator: ", ")) FROM \(layout.quotedName) WHERE "
         let text = TextCache.shared.text(
-            "SELECT \(layout.quotedColumns.joined(separator: ", ")) FROM \(layout.quotedName) WHERE "
-                + conditions.joined(separator: " AND "))
+            "SELECT s.* FROM \(layout.own) CROSS JOIN LATERAL (\(selected)"
+                + (conditions + [layout.isOwn]).joined(separator: " AND ") + ") AS s")
         return withUnsafePointer(to: row) { row in
             PostgresQuery(text, parameterCount: columns.count) { encoder in
                 for column in columns { column.appendParameter(row, &encoder) }
