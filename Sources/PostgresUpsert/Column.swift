@@ -42,6 +42,8 @@ public struct Column<Row>: Sendable {
     public let options: ColumnOption
     /// What values are cast to, if a type was declared.
     let castType: String?
+    /// What they are cast to where they are compared with stored ones.
+    let comparedType: String?
     let path: any PartialKeyPath<Row> & Sendable
     let offset: Int?
     let valueType: ObjectIdentifier
@@ -139,6 +141,7 @@ public struct Column<Row>: Sendable {
         self.name = name
         self.declaredType = declaredType
         castType = declaredType.map { PostgresUpsert.castType($0) }
+        comparedType = declaredType.map { PostgresUpsert.comparedType($0) }
         self.options = options
         self.path = path
         self.offset = offset

@@ -19,9 +19,11 @@ extension UpsertSQL {
     /// SELECT 1 FROM upsert_written`: the branch that has no rows gives parameters the columns' types.
     private mutating func updatedFirstRow() throws(PostgresError) -> UpsertStatement {
         let row = values(row: 0)
+        let compared = values(row: 0, compared: true)
         sql = "WITH "
         try appendUpdate(
-            from: "SELECT \(sentNames) FROM \(layout.quotedName) WHERE false UNION ALL SELECT \(row)", names: sentNames)
+            from: "SELECT \(sentNames) FROM \(layout.quotedName) WHERE false UNION ALL SELECT \(compared)",
+            names: sentNames)
         let columns = shape.returning.map { layout.quotedColumns[$0] }
         func returned(_ prefix: String, _ inserted: String) -> String {
             let values = columns.enumerated().map { "\(prefix)\($1) AS r\($0 + 1)" }
@@ -42,9 +44,17 @@ extension UpsertSQL {
     /// The same of many rows; a row that was updated is known by its number.
     private mutating func updatedFirstRows() throws(PostgresError) -> UpsertStatement {
         let names = resolved.sent.indices.map { "c\($0 + 1)" }
-        let row = (names + resolved.stamped.map { _ in "now()" }).joined(separator: ", ")
+        let stamps = resolved.stamped.map { _ in "now()" }
+        let row = (names + stamps).joined(separator: ", ")
+        let compared = zip(names, resolved.sent).map { name, index in
+            let column = layout.columns[index]
+            // They are cast to the other type already.
+            guard let type = column.comparedType, type != column.castType else { return name }
+            return "\(name)::\(type)"
+        }
         sql = "WITH upsert_input AS (\(try ordinalRows(names))), "
-        try appendUpdate(from: "SELECT \(row), n FROM upsert_input", names: sentNames + ", upsert_n")
+        let source = (compared + stamps).joined(separator: ", ")
+        try appendUpdate(from: "SELECT \(source), n FROM upsert_input", names: sentNames + ", upsert_n")
         sql += " RETURNING EXCLUDED.upsert_n), upsert_written AS (\(insertInto) SELECT \(row) FROM upsert_input AS i"
         sql += " WHERE NOT EXISTS (SELECT FROM upsert_updated AS u WHERE u.upsert_n = i.n) ORDER BY n"
         try appendConflict()

@@ -78,10 +78,13 @@ struct UpsertSQL<Row> {
     }
 
     /// `$1, $2::jsonb, now()`
-    func values(row: Int) -> String {
+    ///
+    /// - Parameter compared: whether they are compared with stored values.
+    func values(row: Int, compared: Bool = false) -> String {
         let values = resolved.sent.enumerated().map { number, index in
-            "$\(row * resolved.sent.count + number + 1)"
-                + (layout.columns[index].castType.map { "::" + $0 } ?? "")
+            let column = layout.columns[index]
+            let type = compared ? column.comparedType : column.castType
+            return "$\(row * resolved.sent.count + number + 1)" + (type.map { "::" + $0 } ?? "")
         }
         return (values + resolved.stamped.map { _ in "now()" }).joined(separator: ", ")
     }

@@ -183,6 +183,19 @@ import Testing
             ])
     }
 
+    /// Types that round, whole; of the others what they are cast to.
+    @Test(arguments: [
+        ("numeric(5,2)", "numeric(5,2)"), ("Decimal (5)", "Decimal (5)"),
+        ("pg_catalog.numeric(5)[]", "pg_catalog.numeric(5)[]"),
+        ("time(0) with time zone", "time(0) with time zone"), ("timestamptz(3)", "timestamptz(3)"),
+        ("interval day to second(3)", "interval day to second(3)"), ("timestamp", "timestamp"),
+        ("varchar(20)", "varchar"), ("char(3)", "bpchar"), ("bit(4)[]", #""bit"[]"#), ("jsonb", "jsonb"),
+        ("intervals(3)", "intervals"), ("float(24)", "float(24)"),
+    ])
+    func storedValuesAreComparedWithWhatTheColumnWouldHold(_ declared: String, _ compared: String) {
+        #expect(comparedType(declared) == compared)
+    }
+
     @Test func u18ATouchedColumnIsNeverSent() {
         #expect(
             PageStats.upsert.touch(\.hits).sql == """

@@ -42,6 +42,23 @@ private struct Bare: PostgresTable {
     }
 }
 
+/// Values that the columns round, the key too.
+private struct Measured: PostgresTable, Equatable {
+    var at: String
+    var price: String
+    var span: String
+    var version: Int32
+
+    static let table = Table<Self>("measured_rows", init: Self.init(at:price:span:version:)) {
+        Column("at", \.at, .primaryKey, type: "timestamp(0)")
+        Column("price", \.price, type: "numeric(5,2)")
+        Column("span", \.span, type: "interval second(0)")
+        Column("version", \.version)
+    }
+
+    static let row = Measured(at: "2024-01-01 00:00:00.6", price: "1.005", span: "00:00:02.4", version: 1)
+}
+
 @Suite(.inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"))
 struct UpsertTypeModifierTests {
     private func table() async throws -> PostgresConnection {
@@ -111,5 +128,59 @@ struct UpsertTypeModifierTests {
         #expect(second == UpsertedRow(outcome: .skipped, returned: 1))
         let third = try await db.upsert(bare).one()
         #expect(third == UpsertedRow(outcome: .skipped, returned: 1))
+    }
+
+    private func measured() async throws -> PostgresConnection {
+        let db = try await connect()
+        try await db.execute("DROP TABLE IF EXISTS measured_rows")
+        try await db.execute(
+            """
+            CREATE TABLE measured_rows (
+                at timestamp(0) PRIMARY KEY, price numeric(5,2) NOT NULL, span interval second(0) NOT NULL,
+                version int4 NOT NULL, number bigserial)
+            """)
+        return db
+    }
+
+    /// The UPDATE finds the row by the value that the key's column holds, and sees that nothing has changed.
+    @Test(arguments: [UpsertStrategy.unnest, .copy])
+    func aRowThatTheColumnsRoundIsUpdatedFirst(_ strategy: UpsertStrategy) async throws {
+        let db = try await measured()
+        defer { db.close() }
+        let upsert = Measured.upsert.updateFirst().strategy(strategy)
+        var row = Measured.row
+        #expect(try await db.upsert(upsert(row)) == 1)
+        var exact = row
+        exact.at = "2024-01-01 00:00:01"
+        for same in [row, exact] {
+            #expect(try await db.upsert(upsert.ifChanged()(same)) == 0)
+            #expect(try await db.upsert(upsert.ifChanged().rows([same])) == 0)
+        }
+        func numbersTaken() async throws -> Int {
+            try await db.query("SELECT last_value FROM measured_rows_number_seq", as: Int.self).one()
+        }
+        let taken = try await numbersTaken()
+        row.price = "2.005"
+        #expect(try await db.upsert(upsert(row)) == 1)
+        row.span = "00:00:07.6"
+        #expect(try await db.upsert(upsert.rows([row])) == 1)
+        // An INSERT would have taken one.
+        #expect(try await numbersTaken() == taken)
+        let stored = try await db.query(
+            "SELECT at::text, price::text, span::text, version FROM measured_rows", as: Measured.self
+        ).all()
+        #expect(stored == [Measured(at: "2024-01-01 00:00:01", price: "2.01", span: "00:00:08", version: 1)])
+    }
+
+    /// The row of another version is found by the value that the key's column holds.
+    @Test func aRowOfAnotherVersionIsFoundByAKeyThatTheColumnRounds() async throws {
+        let db = try await measured()
+        defer { db.close() }
+        let save = Measured.upsert.version(\.version)
+        #expect(try await db.upsert(save(.row)) == 1)
+        #expect(try await db.upsert(save(.row)) == 2)
+        let error = await failure { try await db.upsert(save(.row)) }
+        #expect(error?.code == .staleVersion)
+        #expect((error?.underlying as? UpsertStaleVersion<Measured>)?.current?.version == 2)
     }
 }

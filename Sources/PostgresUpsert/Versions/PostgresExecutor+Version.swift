@@ -99,7 +99,7 @@ extension VersionedUpsert {
         }
         let columns = key.map { layout.columns[$0] }
         var conditions = columns.enumerated().map { number, column in
-            let parameter = "$\(number + 1)" + (column.castType.map { "::" + $0 } ?? "")
+            let parameter = "$\(number + 1)" + (column.comparedType.map { "::" + $0 } ?? "")
             let isEqual = "\(quoted(column.name)) = \(parameter)"
             // A NULL conflicts where the index says NULLS NOT DISTINCT. `IS NOT DISTINCT FROM` would not use the index.
             guard type(of: column.path).valueType is any ExpressibleByNilLiteral.Type else { return isEqual }
