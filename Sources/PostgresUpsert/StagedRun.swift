@@ -41,6 +41,15 @@ extension PostgresTransaction {
         _ batch: StagedBatch<Row>, _ insert: PostgresQuery
     ) async throws(PostgresError) -> StagedAnswer {
         try await execute(batch.create)
+        do throws(PostgresError) { return try await fillAndInsert(batch, insert) } catch {
+            if error.outcome == .notSent { await dropStage() }
+            throw error
+        }
+    }
+
+    private func fillAndInsert<Row>(
+        _ batch: StagedBatch<Row>, _ insert: PostgresQuery
+    ) async throws(PostgresError) -> StagedAnswer {
         var copy = batch.copy
         try await self.copy(into: StagedRows.name, schema: "pg_temp", columns: copy.columns) {
             (encoder: inout PostgresEncoder) throws(PostgresError) -> Bool in try copy.writeRows(into: &encoder)
@@ -51,6 +60,12 @@ extension PostgresTransaction {
         let results = try await run(pipeline)
         try results.check()
         return StagedAnswer(rows: results[ticket], bytes: copy.bytes)
+    }
+
+    /// What follows was not sent, and the transaction may live on: its next rows need a stage of that name. In a task of its own, which
+    /// has neither the caller's deadline nor its cancellation.
+    private func dropStage() async {
+        await Task.detached { _ = try? await self.execute(StagedRows.drop) }.value
     }
 }
 

@@ -1,6 +1,7 @@
 import Postgres
 import PostgresTesting
 import PostgresUpsert
+import Synchronization
 import TestTurns
 import Testing
 
@@ -44,6 +45,23 @@ private struct Partial: PostgresTable {
     static let table = Table<Self>("upsert_entries", init: Self.init(key:n:)) {
         Column("key", \.key, .primaryKey)
         Column("n", \.n)
+    }
+}
+
+/// Cancels whoever has made a stage, when it is asked to.
+private final class Canceller: PostgresObserver {
+    private let isArmed = Atomic(false)
+
+    var isAsked: Bool {
+        get { isArmed.load(ordering: .relaxed) }
+        set { isArmed.store(newValue, ordering: .relaxed) }
+    }
+
+    func ended(_ operation: PostgresOperation, _ result: PostgresOperation.Result, _ context: (any Sendable)?) {
+        guard operation.sql?.hasPrefix("CREATE TEMPORARY TABLE") == true,
+            isArmed.exchange(false, ordering: .relaxed)
+        else { return }
+        withUnsafeCurrentTask { $0?.cancel() }
     }
 }
 
@@ -114,6 +132,26 @@ struct UpsertBatchTests {
         #expect(try await db.query("SELECT count(*) FROM upsert_entries", as: Int.self).one() == 2)
         await pool.shutdown()
         db.close()
+    }
+
+    /// The transaction lives on, and its next rows need a stage of that name.
+    @Test func u30AStageThatWasGivenUpIsGone() async throws {
+        try await entries().close()
+        let canceller = Canceller()
+        let db = try await connect { $0.observer = canceller }
+        defer { db.close() }
+        let upsert = Plain.bump.strategy(.copy)
+        try await db.transaction { tx in
+            canceller.isAsked = true
+            let givenUp = Task { try await tx.upsert(upsert.rows([Plain(key: "a", n: 1), Plain(key: "b", n: 1)])) }
+            let error = await failure { try await givenUp.value }
+            #expect(error?.code == .cancelled)
+            #expect(error?.outcome == .notSent)
+            #expect(!canceller.isAsked)
+            try await tx.upsert(upsert.rows([Plain(key: "c", n: 3)]))
+        }
+        let stored = try await stored(db)
+        #expect(stored == ["c": 3])
     }
 
     @Test func u30StagesOfOneTransactionDoNotCollide() async throws {
