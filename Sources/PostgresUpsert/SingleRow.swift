@@ -9,20 +9,22 @@ extension PostgresExecutor {
     /// // ON CONFLICT ("id") DO UPDATE SET "token" = EXCLUDED."token", "expires_at" = EXCLUDED."expires_at", "fetched_at" = now()
     /// ```
     /// The table is one such as `CREATE TABLE auth_token (id int PRIMARY KEY CHECK (id = 1), ...)`; the CHECK is what keeps it at
-    /// one row. Of another key it is ``upsert(into:key:set:touch:)``, and of a declared table an upsert whose key is constant:
+    /// one row. Of another key it is ``upsert(into:schema:key:set:touch:)``, and of a declared table an upsert whose key is constant:
     /// `var id = 1`.
     ///
     /// - Parameters:
-    ///   - table: the table's name, without quotes.
+    ///   - table: the table's name, without quotes; a dot in it is part of the name.
+    ///   - schema: its schema; nil leaves the choice to `search_path`.
     ///   - values: columns and their values, at least one unless there is a column to touch.
     ///   - touch: the column that is set to `now()` on insert and on update; nil for none.
     /// - Returns: how many rows were written, by the command tag.
-    /// - Throws: as ``upsert(into:key:set:touch:)``.
+    /// - Throws: as ``upsert(into:schema:key:set:touch:)``.
     @discardableResult
     public func upsert<each Value: PostgresEncodable>(
-        singleRowOf table: String, set values: repeat (String, each Value), touch: String? = "fetched_at"
+        singleRowOf table: String, schema: String? = nil, set values: repeat (String, each Value),
+        touch: String? = "fetched_at"
     ) async throws(PostgresError) -> Int {
-        try await upsert(into: table, key: ("id", 1), set: repeat each values, touch: touch)
+        try await upsert(into: table, schema: schema, key: ("id", 1), set: repeat each values, touch: touch)
     }
 }
 
@@ -32,8 +34,9 @@ extension PostgresBlockingExecutor {
     /// - Returns: how many rows were written, by the command tag.
     @discardableResult
     public func upsert<each Value: PostgresEncodable>(
-        singleRowOf table: String, set values: repeat (String, each Value), touch: String? = "fetched_at"
+        singleRowOf table: String, schema: String? = nil, set values: repeat (String, each Value),
+        touch: String? = "fetched_at"
     ) throws(PostgresError) -> Int {
-        try upsert(into: table, key: ("id", 1), set: repeat each values, touch: touch)
+        try upsert(into: table, schema: schema, key: ("id", 1), set: repeat each values, touch: touch)
     }
 }

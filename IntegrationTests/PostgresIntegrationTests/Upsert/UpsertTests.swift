@@ -367,6 +367,15 @@ struct UpsertTests {
         }
         let stored = try await db.query(#"SELECT data FROM "my app".stats"#, as: String.self).all()
         #expect(stored == ["b"])
+        try await db.upsert(singleRowOf: "stats", schema: "my app", set: ("data", "c"))
+        let url = try await PostgresEphemeralServer.shared().connectionURL(over: .unixSocket)
+        try await onThread {
+            let blocking = try PostgresBlockingConnection.connect(PostgresConfiguration(url: url))
+            defer { blocking.close() }
+            let data = try blocking.query(#"SELECT data FROM "my app".stats"#, as: String.self).one()
+            try blocking.upsert(singleRowOf: "stats", schema: "my app", set: ("data", data + "d"), touch: nil)
+        }
+        #expect(try await db.query(#"SELECT data FROM "my app".stats"#, as: String.self).all() == ["cd"])
     }
 
     @Test func anUpsertJoinsAPipeline() async throws {
