@@ -274,6 +274,7 @@ struct UpsertProofTests {
         defer { db.close() }
         try await db.upsert([Tally(key: "a", hits: 0), Tally(key: "b", hits: 0)])
         let runs = Atomic(0)
+        let held = Atomic(0)
         try await together(2) { task, db in
             try await db.execute("SET deadlock_timeout = '50ms'")
             let keys = task == 0 ? ["a", "b"] : ["b", "a"]
@@ -282,8 +283,10 @@ struct UpsertProofTests {
                     runs.add(1, ordering: .relaxed)
                     for key in keys {
                         try await tx.upsert(Tally.bump(Tally(key: key, hits: 1)))
-                        // The other has the other key by now.
-                        try await tx.execute("SELECT pg_sleep(0.02)")
+                        if key != keys[0] { continue }
+                        held.add(1, ordering: .relaxed)
+                        // The first time each goes on when the other has the other key.
+                        await eventually("the other has no key") { held.load(ordering: .relaxed) >= 2 }
                     }
                 }
             }
