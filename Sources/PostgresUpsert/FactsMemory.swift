@@ -1,7 +1,12 @@
 import Synchronization
 
 /// The facts of a table as they were last learnt. A table may be made anew, or a declaration be used with several servers: then
-/// the facts are wrong, and a statement made by them either works all the same or is refused. See `OutcomeEvidence`.
+/// version and kind are wrong, and a statement made by them either works all the same or is refused, whereupon they are learnt again.
+/// See `OutcomeEvidence`.
+///
+/// Two facts stay as they were first learnt until the program ends, for no server contradicts them. That it was a view: if it is a
+/// table by then, `updateFirst()` updates rows of tables that inherit from it, too. And whether NULL conflicts by a key, which
+/// `rejectingNullKeys(unlessNotDistinct:)` goes by.
 final class FactsMemory: Sendable {
     // 0, or the version and the kind in the lowest byte.
     private let packed = Atomic<Int>(0)
