@@ -53,8 +53,10 @@ extension UpsertSQL {
             return "\(name)::\(type)"
         }
         sql = "WITH upsert_input AS (\(try ordinalRows(names))), "
+        appendLocks(compared)
         let source = (compared + stamps).joined(separator: ", ")
-        try appendUpdate(from: "SELECT \(source), n FROM upsert_input", names: sentNames + ", upsert_n")
+        try appendUpdate(
+            from: "SELECT \(source), n FROM upsert_input JOIN upsert_locked USING (n)", names: sentNames + ", upsert_n")
         sql += " RETURNING EXCLUDED.upsert_n), upsert_written AS (\(insertInto) SELECT \(row) FROM upsert_input AS i"
         sql += " WHERE NOT EXISTS (SELECT FROM upsert_updated AS u WHERE u.upsert_n = i.n) ORDER BY n"
         try appendConflict()
@@ -62,10 +64,25 @@ extension UpsertSQL {
         return UpsertStatement(sql: sql, constants: constants, answer: .count)
     }
 
+    /// `upsert_locked AS (SELECT n FROM "t" JOIN upsert_input ON "t"."a" = c1 AND ... ORDER BY n FOR NO KEY UPDATE OF "t"), `: an
+    /// UPDATE locks rows in the order of its plan, as of the table's pages, and two such could wait for each other. Of a locking
+    /// SELECT the order is that of its ORDER BY.
+    private mutating func appendLocks(_ sent: [String]) {
+        let conditions = (resolved.conflictKey ?? []).compactMap { key in
+            resolved.sent.firstIndex(of: key).map {
+                "\(layout.existing).\(layout.quotedColumns[key]) = upsert_input.\(sent[$0])"
+            }
+        }
+        sql += "upsert_locked AS (SELECT upsert_input.n FROM \(layout.quotedName)\(existingAlias) JOIN upsert_input ON "
+        sql += (conditions + ownRows).joined(separator: " AND ")
+        sql += " ORDER BY upsert_input.n FOR NO KEY UPDATE OF \(layout.existing)), "
+    }
+
+    private var existingAlias: String { layout.existing == quoted(layout.name) ? "" : " AS \(layout.existing)" }
+
     /// `upsert_updated AS (UPDATE "t" SET ... FROM (...) AS excluded("a", "b") WHERE "t"."a" = EXCLUDED."a"`
     private mutating func appendUpdate(from rows: String, names: String) throws(PostgresError) {
-        let alias = layout.existing == quoted(layout.name) ? "" : " AS \(layout.existing)"
-        sql += "upsert_updated AS (UPDATE \(layout.quotedName)\(alias) SET "
+        sql += "upsert_updated AS (UPDATE \(layout.quotedName)\(existingAlias) SET "
         try appendAssignments()
         let conditions = (resolved.conflictKey ?? []).map {
             "\(layout.existing).\(layout.quotedColumns[$0]) = EXCLUDED.\(layout.quotedColumns[$0])"

@@ -168,6 +168,9 @@ import Testing
         // Both conditions have parameters of their own.
         #expect(many.contains("WHERE (\"page_stats\".\"hits\" > $5) OR (\"page_stats\".\"hits\" < $6) RETURNING 1)"))
         #expect(many.contains("u.upsert_n = i.n) ORDER BY n ON CONFLICT"))
+        // Locked in the order of the keys, whatever the plan of the UPDATE is.
+        #expect(many.contains("ORDER BY upsert_input.n FOR NO KEY UPDATE OF \"page_stats\"), upsert_updated AS"))
+        #expect(many.contains("FROM upsert_input JOIN upsert_locked USING (n)) AS excluded"))
     }
 
     @Test func u11WhatIsSaidOfOverwritingContradictsDoNothing() {
