@@ -1,5 +1,6 @@
 import CPostgresSystem
 import Glibc
+import PostgresTransport
 import Synchronization
 
 /// What a fault proxy and its thread share. The thread holds this, not the proxy, so that a proxy that nobody refers to any more
@@ -16,7 +17,7 @@ final class FaultRelay: Sendable {
         var waiting: [CheckedContinuation<Void, Never>] = []
     }
 
-    let state = Mutex(State())
+    let state = Lock(State())
     private let listener: MockListener
     private let server: PostgresFaultProxy.Server
     /// Wakes the thread from its poll.

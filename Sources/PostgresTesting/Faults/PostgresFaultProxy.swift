@@ -1,3 +1,4 @@
+import PostgresTransport
 import Synchronization
 
 /// Stands between a client and a server, forwards what they send, and does harm: ends a connection behind any byte, in order, by
