@@ -25,6 +25,7 @@ package enum Handover {
 
     #if DEBUG
         private final class Token: Sendable {}
+        // Its address is a name for the sanitizer: nothing is read through it, and it lives as long as the program.
         private static let token = Token()
 
         @usableFromInline package static func release() {

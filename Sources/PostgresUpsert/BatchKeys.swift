@@ -52,8 +52,15 @@ struct BatchKeys {
 
     /// The cells of a key that stands alone; nil when it holds NULL.
     func bytesOfOne() -> [UInt8]? {
-        if holdsNull() { return nil }
-        return withCells { cells in cells.flatMap { Array($0) } }
+        withCells { columns in
+            var bytes: [UInt8] = []
+            for column in columns {
+                var cursor = CellCursor(column)
+                if cursor.next().isNull { return nil }
+                bytes.append(contentsOf: column)
+            }
+            return bytes
+        }
     }
 
     // The bytes lie in buffers that `columns` holds and nobody writes to any more.

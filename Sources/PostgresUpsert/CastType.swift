@@ -28,12 +28,21 @@ func castType(_ type: String) -> String {
 /// The type that a value is cast to where it is compared with stored ones: if the declared type rounds, that type, for the column
 /// holds no more. What cuts or refuses is `castType`'s all the same: a value that is too long is stored nowhere.
 func comparedType(_ type: String) -> String {
-    let lowercased = type.lowercased()
-    let name = (lowercased.hasPrefix("pg_catalog.") ? lowercased.dropFirst(11) : lowercased[...])
-        .prefix { !$0.isWhitespace && $0 != "(" && $0 != "[" }
-    let rounds = ["numeric", "decimal", "dec", "time", "timetz", "timestamp", "timestamptz", "interval"].contains(name)
-    return rounds ? type : castType(type)
+    roundingTypes.contains(baseName(type)) ? type : castType(type)
 }
+
+/// The first word of a type's name, without schema, length and dimensions.
+func baseName(_ type: String) -> String {
+    let name = type.lowercased()
+    return String(
+        (name.hasPrefix("pg_catalog.") ? name.dropFirst(11) : name[...])
+            .prefix { !$0.isWhitespace && $0 != "(" && $0 != "[" })
+}
+
+/// Types whose columns round what they are given.
+let roundingTypes: Set<String> = [
+    "numeric", "decimal", "dec", "time", "timetz", "timestamp", "timestamptz", "interval",
+]
 
 /// Without what stands in parentheses outside of quotes; nil if they are not balanced.
 private func withoutParentheses(_ type: String) -> String? {

@@ -7,11 +7,13 @@ struct DistinctRows<Row> {
     var representatives: [Int]
     /// The place of each among the rows that were given; of a merged one, that of the first.
     var origins: [Int]
+    /// Rows that were not given so, by the place of the first of those that they are merged from.
+    var merged: [Int: Row]
 
     /// The rows that were given, with those that are sent at the places where errors shall say that they are.
     func placed(among given: [Row]) -> [Row] {
         var placed = given
-        for (row, origin) in zip(rows, origins) { placed[origin] = row }
+        for (origin, row) in merged { placed[origin] = row }
         return placed
     }
 }
@@ -29,7 +31,7 @@ extension UpsertDefinition {
                 "table \"\(layout.name)\": duplicates(...) does not go with a partial index, outside of which rows of one key do"
                     + " not conflict", hint: "leave it out, and upsert rows of one key in different batches")
         }
-        if oneRow.failure != nil || oneRow.sortKeyIsConflictKey { return nil }
+        if shape.conflictKey(layout) != nil { return nil }
         return .upsert(
             "table \"\(layout.name)\": duplicates(...) needs to know the key columns",
             hint: "name them: .onConflict(\\.column), or .onConstraint(\"name\", \\.column)")
@@ -72,7 +74,9 @@ extension UpsertDefinition {
             }
         }
         try checkMerged(replaced, rows, plan)
-        return DistinctRows(rows: kept, representatives: representatives, origins: origins)
+        // The last of a group was given as it is, at its own place.
+        return DistinctRows(
+            rows: kept, representatives: representatives, origins: origins, merged: lasts.isEmpty ? replaced : [:])
     }
 
     /// A row merged into one of another key would stand for rows that it has nothing to do with.

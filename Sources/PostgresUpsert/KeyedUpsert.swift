@@ -120,6 +120,6 @@ private func keyedUpsertSQL(
     let assignments =
         columns.map { "\(quoted($0)) = EXCLUDED.\(quoted($0))" } + (touch.map { ["\(quoted($0)) = now()"] } ?? [])
     return UpsertSQL<Never>.keyed(
-        into: (schema.map { quoted($0) + "." } ?? "") + quoted(table), names: names, values: parameters,
+        into: KeyedTable(schema: schema, name: table, key: key).quotedName, names: names, values: parameters,
         key: quoted(key), assignments: assignments)
 }

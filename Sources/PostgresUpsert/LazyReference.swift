@@ -37,6 +37,7 @@ struct LazyReference<Instance: AnyObject & Sendable>: ~Copyable, Sendable {
     ///
     /// - Returns: the one that was kept: it must live as long as this value, as somebody may just have loaded its address.
     func replace(_ instance: Instance) -> Instance? {
+        // What is kept is retained once, as in storeIfNil; what was kept leaves with the retain that it came with.
         let new = UInt(bitPattern: Unmanaged.passRetained(instance).toOpaque())
         let former = address.exchange(new, ordering: .acquiringAndReleasing)
         guard let pointer = UnsafeRawPointer(bitPattern: former) else { return nil }

@@ -34,28 +34,16 @@ final class StageTurns: Sendable {
             state.numbers &+= 1
             return state.numbers
         }
-        var timer: Task<Void, Never>?
-        let error = await withTaskCancellationHandler {
-            await withCheckedContinuation { (continuation: CheckedContinuation<PostgresError?, Never>) in
-                @Sendable func go(_ error: PostgresError?) {
-                    Handover.resumes()
-                    continuation.resume(returning: error)
-                }
-                let isFree = state.withLock { state in
-                    if state.takeIfFree(id) { return true }
-                    state.waiting[id]?.append(Waiter(number: number, go: go))
-                    return false
-                }
-                if isFree { return go(nil) }
-                timer = whenTimeIsUp { self.leave(id, number, .timedOut, "the time was up") }
-                // The cancellation may have come before there was anybody to take away.
-                if Task.isCancelled { leave(id, number, .cancelled, "the task was cancelled") }
+        let error = await waitToBeTold { (go: @escaping @Sendable (PostgresError?) -> Void) in
+            let isFree = state.withLock { state in
+                if state.takeIfFree(id) { return true }
+                state.waiting[id]?.append(Waiter(number: number, go: go))
+                return false
             }
-        } onCancel: {
-            leave(id, number, .cancelled, "the task was cancelled")
+            if isFree { go(nil) }
+        } leave: { code, reason in
+            self.leave(id, number, code, reason)
         }
-        Handover.resumed()
-        timer?.cancel()
         if let error { throw error }
     }
 

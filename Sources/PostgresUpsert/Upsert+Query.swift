@@ -87,6 +87,16 @@ extension Upsert where Output == Never {
     func bindRows() throws(PostgresError) -> PostgresQuery { try bind().query }
 }
 
+extension PostgresPipeline {
+    /// Appends an upsert, as ``Upsert/query`` is one statement: answers of many rows come in the order of their keys.
+    @discardableResult
+    public mutating func upsert<Row, Output>(_ upsert: Upsert<Row, Output>) -> Ticket<Output> { add(upsert.query) }
+
+    /// Appends an upsert; how many rows it wrote is `affected` of its result.
+    @inlinable @discardableResult
+    public mutating func upsert<Row>(_ upsert: Upsert<Row, Never>) -> Ticket<Never> { add(upsert.query) }
+}
+
 @usableFromInline
 func rowsOfNone() -> PostgresError {
     PostgresError(code: .unsupported, message: "an upsert without RETURNING has no rows", outcome: .succeeded)

@@ -14,8 +14,7 @@ extension UpsertDefinition {
         case "42P10":
             if case .any = shape.target { return error }
             guard case .index = shape.target else {
-                let resolved = try? shape.resolve(layout)
-                let key = (resolved?.conflictKey ?? []).map { layout.quotedColumns[$0] }.joined(separator: ", ")
+                let key = (shape.conflictKey(layout) ?? []).map { layout.quotedColumns[$0] }.joined(separator: ", ")
                 return error.ofMissingIndex(
                     layout.name, layout.quotedName, key: key,
                     "; a partial index also needs its predicate: onConflict(..., where:)")
@@ -23,7 +22,7 @@ extension UpsertDefinition {
             return error.with(
                 message: "\(table) has no unique index over the expressions that the upsert conflicts by",
                 hint: "onIndex(...) must hold the same expressions as the index, and the predicate of a partial one")
-        case "21000" where server.routine == "ExecOnConflictUpdate" && !oneRow.sortKeyIsConflictKey:
+        case "21000" where server.routine == "ExecOnConflictUpdate" && shape.conflictKey(layout) == nil:
             return error.with(
                 message: "\(table): two rows of one statement have the same key, which only the server knows",
                 hint: "name the columns, onConstraint(\"name\", \\.column), or upsert such rows one after another")
@@ -85,8 +84,8 @@ extension UpsertDefinition {
     /// doSelect() by a key that is compared by way of a row of the table: all columns that are not declared are NULL in it, and one of
     /// them has a domain that forbids that. Nil if it was something else.
     private func undeclaredDomain(_ error: PostgresError, _ server: PostgresError.Server) -> PostgresError? {
-        guard shape.action == .select, let domain = server.dataType, let resolved = try? shape.resolve(layout),
-            let index = resolved.conflictKey?.first(where: { isComparedByRow(layout.columns[$0]) })
+        guard shape.action == .select, let domain = server.dataType,
+            let index = shape.conflictKey(layout)?.first(where: { isComparedByRow(layout.columns[$0]) })
         else { return nil }
         let key = layout.columns[index]
         return error.with(

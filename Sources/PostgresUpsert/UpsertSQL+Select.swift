@@ -72,8 +72,11 @@ extension TableLayout {
     var own: String { "(SELECT \(regclass) AS tableoid) AS o" }
 
     /// Rows of tables that inherit from it do not conflict; those of its partitions do.
-    var isOwn: String {
-        "(tableoid = o.tableoid OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = o.tableoid))"
+    var isOwn: String { isOwn("tableoid", "o.tableoid") }
+
+    /// - Parameter oid: of the table, however it is written.
+    func isOwn(_ tableoid: String, _ oid: String) -> String {
+        "(\(tableoid) = \(oid) OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = \(oid)))"
     }
 }
 
@@ -85,12 +88,9 @@ func isComparedByRow<Row>(_ column: Column<Row>) -> Bool {
 
 /// Whether a column of a declared type holds what was sent, whatever its length or precision.
 private func hasOneForm(_ castType: String) -> Bool {
-    let type = castType.lowercased()
-    let name = (type.hasPrefix("pg_catalog.") ? type.dropFirst(11) : type[...]).prefix { !$0.isWhitespace && $0 != "[" }
-    return ![
-        "numeric", "decimal", "dec", "timestamp", "timestamptz", "time", "timetz", "interval", "varchar", "char",
-        "character", "national", "nchar", "bpchar", "bit", "\"bit\"", "varbit",
-    ].contains(name)
+    let name = baseName(castType)
+    let cutting = ["varchar", "char", "character", "national", "nchar", "bpchar", "bit", "\"bit\"", "varbit"]
+    return !cutting.contains(name) && !roundingTypes.contains(name)
 }
 
 /// Types in which equal values of the Swift type and of the column are equal for the server, whatever the column's width.

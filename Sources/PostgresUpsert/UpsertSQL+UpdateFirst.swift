@@ -96,10 +96,7 @@ extension UpsertSQL {
     /// tableoid.
     private var ownRows: [String] {
         guard form.hasSystemColumns else { return [] }
-        return [
-            "(\(layout.existing).tableoid = \(layout.regclass) OR"
-                + " (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = \(layout.regclass)))"
-        ]
+        return [layout.isOwn("\(layout.existing).tableoid", layout.regclass)]
     }
 
     private var sentNames: String {

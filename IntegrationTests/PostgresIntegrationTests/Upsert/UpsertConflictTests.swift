@@ -367,6 +367,17 @@ struct UpsertConflictTests {
         db.close()
     }
 
+    /// Whoever conflicts has taken a value of the sequence by then.
+    @Test func u37EachUpsertTakesASequenceValue() async throws {
+        let db = try await members()
+        defer { db.close() }
+        let bump = Member.byEmail.set(\.n) { $0.existing.n + $0.excluded.n }
+        for _ in 0..<3 { try await db.upsert(bump(Member(email: "a", name: "x", n: 1))) }
+        try await db.upsert(bump(Member(email: "b", name: "y", n: 1)))
+        let ids = try await db.query("SELECT id FROM upsert_members ORDER BY email", as: Int.self).all()
+        #expect(ids == [1, 4])
+    }
+
     @Test func u35AnUpdateTakesNoSequenceValue() async throws {
         let db = try await members()
         func used() async throws -> Int {

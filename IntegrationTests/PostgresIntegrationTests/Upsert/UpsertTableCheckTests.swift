@@ -214,7 +214,7 @@ struct UpsertTableCheckTests {
         let db = try await table()
         defer { db.close() }
         let version = try await db.query("SELECT current_setting('server_version_num')::int8", as: Int.self).one()
-        guard version >= 180_000 else { return }
+        guard version >= 180_000 else { try Test.cancel("virtual columns are new in PostgreSQL 18") }
         try await db.execute("ALTER TABLE checked_rows DROP score")
         try await db.execute("ALTER TABLE checked_rows ADD score text NOT NULL GENERATED ALWAYS AS ('1') VIRTUAL")
         let differences = try await db.check(Checked.self)

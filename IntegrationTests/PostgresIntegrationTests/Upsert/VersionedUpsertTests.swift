@@ -180,10 +180,9 @@ struct VersionedUpsertTests {
         #expect(error?.outcome == .notSent)
     }
 
-    /// A pause lasts longer than the time between two writes of a hot key: what was read before it is stale.
-    @Test func theRowIsReadBehindThePause() async throws {
+    /// A row of version 5, and a view of it: whoever reads that first is overtaken by a statement.
+    private func overtaken(by statement: String) async throws -> PostgresConnection {
         let db = try await connect()
-        defer { db.close() }
         _ = try await db.script(
             """
             SET client_min_messages = warning;
@@ -194,13 +193,18 @@ struct VersionedUpsertTests {
             INSERT INTO overtaken_rows VALUES (1, 'a', 5);
             CREATE OR REPLACE FUNCTION overtake() RETURNS bool LANGUAGE plpgsql AS $$
             BEGIN
-                IF current_query() LIKE 'SELECT%' AND nextval('overtakers') = 1 THEN
-                    UPDATE overtaken_rows SET body = 'b', version = version + 1;
-                END IF;
+                IF current_query() LIKE 'SELECT%' AND nextval('overtakers') = 1 THEN \(unsafeSQL: statement); END IF;
                 RETURN true;
             END $$;
             CREATE VIEW overtaken_documents AS SELECT id, body, version FROM overtaken_rows WHERE overtake();
             """)
+        return db
+    }
+
+    /// A pause lasts longer than the time between two writes of a hot key: what was read before it is stale.
+    @Test func theRowIsReadBehindThePause() async throws {
+        let db = try await overtaken(by: "UPDATE overtaken_rows SET body = 'b', version = version + 1")
+        defer { db.close() }
         var seen: [Overtaken] = []
         let mine = Overtaken(id: 1, body: "c", version: 4)
         let version = try await db.upsert(
@@ -214,23 +218,8 @@ struct VersionedUpsertTests {
     }
 
     @Test func aRowThatIsDeletedDuringThePauseIsInsertedAgain() async throws {
-        let db = try await connect()
+        let db = try await overtaken(by: "DELETE FROM overtaken_rows")
         defer { db.close() }
-        _ = try await db.script(
-            """
-            SET client_min_messages = warning;
-            DROP TABLE IF EXISTS overtaken_rows CASCADE;
-            DROP SEQUENCE IF EXISTS overtakers;
-            CREATE SEQUENCE overtakers;
-            CREATE TABLE overtaken_rows (id int8 PRIMARY KEY, body text NOT NULL, version int4 NOT NULL);
-            INSERT INTO overtaken_rows VALUES (1, 'a', 5);
-            CREATE OR REPLACE FUNCTION overtake() RETURNS bool LANGUAGE plpgsql AS $$
-            BEGIN
-                IF current_query() LIKE 'SELECT%' AND nextval('overtakers') = 1 THEN DELETE FROM overtaken_rows; END IF;
-                RETURN true;
-            END $$;
-            CREATE VIEW overtaken_documents AS SELECT id, body, version FROM overtaken_rows WHERE overtake();
-            """)
         let mine = Overtaken(id: 1, body: "c", version: 4)
         let version = try await db.upsert(
             Overtaken.upsert.version(\.version)(mine), retry: .upTo(2, base: .nanoseconds(1))

@@ -29,10 +29,7 @@ extension BorrowedValue where Value: PostgresEncodable {
     package borrowing func appendParameter(
         to encoder: inout PostgresEncoder, _ locate: (PostgresError) -> PostgresError
     ) {
-        let format = Value.postgresFormat
-        encoder.appendSegment(.parameter, UInt(format.rawValue), Value.postgresType.oid)
-        encoder.parameters &+= 1
-        if format == .text { encoder.textParameters &+= 1 }
+        encoder.beginParameter(Value.postgresType, Value.postgresFormat)
         do { try writeCell(into: &encoder) } catch { encoder.fail(locate(error)) }
     }
 }

@@ -249,11 +249,15 @@ extension PostgresEncoder {
     /// A value that cannot be encoded is reported when the query is run, before anything is sent.
     @inlinable @inline(__always)
     public mutating func appendParameter<Value: PostgresEncodable>(_ value: borrowing Value) {
-        let format = Value.postgresFormat
-        appendSegment(.parameter, UInt(format.rawValue), Value.postgresType.oid)
+        beginParameter(Value.postgresType, Value.postgresFormat)
+        do { try writeCell(value) } catch { fail(error) }
+    }
+
+    @inlinable @inline(__always)
+    mutating func beginParameter(_ type: PostgresType, _ format: PostgresFormat) {
+        appendSegment(.parameter, UInt(format.rawValue), type.oid)
         parameters &+= 1
         if format == .text { textParameters &+= 1 }
-        do { try writeCell(value) } catch { fail(error) }
     }
 
     /// Appends a parameter whose bytes are written by `body`, such as an array that is never made as a Swift array.
@@ -262,9 +266,7 @@ extension PostgresEncoder {
         of type: PostgresType, format: PostgresFormat = .binary,
         _ body: (inout PostgresEncoder) throws(PostgresError) -> Void
     ) {
-        appendSegment(.parameter, UInt(format.rawValue), type.oid)
-        parameters &+= 1
-        if format == .text { textParameters &+= 1 }
+        beginParameter(type, format)
         let start = bytes
         write(Int32(0))
         do { try body(&self) } catch {

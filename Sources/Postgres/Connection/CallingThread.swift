@@ -24,7 +24,8 @@ final class CallingThread: TaskExecutor, @unchecked Sendable {
     }
 
     private let queue = Lock(Queue())
-    /// Counts the jobs that were queued. Of the semaphore only its address is used, from `init` to `deinit`.
+    /// Counts the jobs that were queued. Of the semaphore only its address is used, from `init` to `deinit`. It is posted under the
+    /// queue's lock, which the thread takes once more before it goes: so nobody posts behind `deinit`.
     private let semaphore: UnsafeMutablePointer<sem_t>
     @exclusivity(unchecked) private var isFinished = false
 
@@ -71,10 +72,13 @@ final class CallingThread: TaskExecutor, @unchecked Sendable {
     func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         let isLeft = queue.withLock { queue in
-            if !queue.isLeft { queue.jobs.append(job) }
+            if !queue.isLeft {
+                queue.jobs.append(job)
+                sem_post(semaphore)
+            }
             return queue.isLeft
         }
-        if isLeft { globalConcurrentExecutor.enqueue(job) } else { sem_post(semaphore) }
+        if isLeft { globalConcurrentExecutor.enqueue(job) }
     }
 
     func asUnownedTaskExecutor() -> UnownedTaskExecutor { UnownedTaskExecutor(ordinary: self) }

@@ -147,18 +147,24 @@ extension ConnectionCore {
         as writer: Int? = nil, _ begin: () throws(PostgresError) -> Begun
     ) async throws(PostgresError) {
         while true {
-            let number: Int
-            switch try begin() {
-            case .reads(let begun): number = begun
-            case .queued(let begun, let flush):
-                if flush { pump() }
-                number = begun
-            case .noRoom:
-                try await waitForRoom(for: writer)
-                continue
+            if let number = launch(try begin()) {
+                _ = await waitForEnd(of: number, until: endDeadline(), .leaves)
+                return
             }
-            _ = await waitForEnd(of: number, until: endDeadline(), .leaves)
-            return
+            try await waitForRoom(for: writer)
+        }
+    }
+
+    /// Sends what was begun by somebody who does not read its reply.
+    ///
+    /// - Returns: its number; nil if there was no room.
+    func launch(_ begun: Begun) -> Int? {
+        switch begun {
+        case .reads(let number): return number
+        case .queued(let number, let flush):
+            if flush { pump() }
+            return number
+        case .noRoom: return nil
         }
     }
 

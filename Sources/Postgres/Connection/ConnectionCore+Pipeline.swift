@@ -39,7 +39,7 @@ extension ConnectionCore {
         /// Why not all pieces were sent.
         var end: PostgresError?
         /// Why they were not waited for: it was cancelled, or time was up.
-        var stopped: PostgresError?
+        var stopped: StopReason?
         var mayBeCancelled = true
         /// The group was ended on our side, and has failed: the last flight is not of the pipeline.
         var isCutShort = false
@@ -236,7 +236,7 @@ extension ConnectionCore {
         }
         // A flight that is not waited for is still in the hands of the reader.
         if error.code == .cancelled || error.code == .timedOut {
-            progress.stopped = error
+            progress.stopped = error.code == .cancelled ? .cancelled : .timedOut
         } else {
             flight.fail(error, error.outcome)
         }
@@ -281,7 +281,7 @@ extension ConnectionCore {
         var replies: [Reply] = []
         replies.reserveCapacity(count + 1)
         if let stopped = progress.stopped {
-            replies += repliesSoFar(flights, stopped.code == .cancelled ? .cancelled : .timedOut)
+            replies += repliesSoFar(flights, stopped)
         } else {
             for flight in flights { replies += flight.replies }
         }

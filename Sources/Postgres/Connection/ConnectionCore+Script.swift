@@ -187,7 +187,6 @@ extension ConnectionCore {
             }
             do {
                 try await begin(stream)
-                state.withLock { _ in stream.begun() }
                 return stream
             } catch {
                 abandon(stream)
@@ -213,7 +212,6 @@ extension ConnectionCore {
             }
             do {
                 try beginBlocking(stream)
-                state.withLock { _ in stream.begun() }
                 return stream
             } catch {
                 abandon(stream)

@@ -39,12 +39,6 @@ public final class PostgresBlockingConnection: Sendable {
         return PostgresBlockingConnection(core: core)
     }
 
-    final class Handover<Value: Sendable>: Sendable {
-        private let value = Mutex<Result<Value, PostgresError>?>(nil)
-        func set(_ result: Result<Value, PostgresError>) { value.withLock { $0 = result } }
-        func get() -> Result<Value, PostgresError>? { value.withLock { $0 } }
-    }
-
     /// As ``PostgresConnection/close()``.
     public func close() { core.close() }
     /// As ``PostgresConnection/isClosed``.

@@ -26,20 +26,8 @@ extension PostgresBlockingConnection {
     /// As ``PostgresConnection/cancel()``, from another thread than the one that waits.
     @discardableResult
     public func cancel() throws(PostgresError) -> Bool {
-        let finished = Handover<Bool>()
-        let thread = BlockedThread()
-        let core = core
         try core.refuseOnLoop()
-        Task.detached {
-            do throws(PostgresError) {
-                finished.set(.success(try await core.cancelRunning()))
-            } catch {
-                finished.set(.failure(error))
-            }
-            thread.resume(returning: Reply())
+        return try CallingThread.wait { [core] () async throws(PostgresError) -> Bool in try await core.cancelRunning()
         }
-        _ = thread.wait()
-        guard let result = finished.get() else { throw .internalFailure("cancelling ended without a result") }
-        return try result.get()
     }
 }

@@ -144,6 +144,6 @@ extension ConnectionCore {
         return waitLimits().deadline.map { max($0, Deadline(after: limits.cancelTimeout)) }
     }
 
-    /// The same, for a task or thread in which none of the caller's are in force.
+    /// The same as limits, for what has to be waited for although the caller's own time is up.
     func endLimits() -> WaitLimits { WaitLimits(deadline: endDeadline(), cancellation: .finish) }
 }

@@ -10,7 +10,7 @@ import Synchronization
 /// buffered, and if it does not fit into `bound`, the stream fails and the other request goes on. The same holds while the statement
 /// is being cancelled: a server that cannot send its rows does not look whether it is to stop.
 ///
-/// Safe to share: its variables are used under the connection's lock only.
+/// Safe to share: its variables are used under the connection's lock only, but for `writingSince`, its writer's alone.
 final class RowStream: @unchecked Sendable {
     /// Rows waiting for the consumer beyond this hold the server back.
     static let limit = 256 * 1024
@@ -21,11 +21,11 @@ final class RowStream: @unchecked Sendable {
         case text(String)
     }
 
-    /// Parameters that take more bytes than this are not kept for as long as rows come.
+    /// Of a query whose parameters take more bytes than this only the text is kept, which errors name.
     private static let keptBytes = 16 * 1024
 
     let bound: Int
-    private(set) var statement: Statement
+    private let statement: Statement
     /// Of its request in the queue.
     var number = -1
     var chunks: [RowChunk] = []
@@ -46,12 +46,16 @@ final class RowStream: @unchecked Sendable {
     var isDoneCopy = false
     /// A COPY in that somebody has cancelled: what the server says of it is still to come.
     var isCancelledCopy = false
-    /// When a COPY in began to write without a pause, in nanoseconds; 0 if it does not. Its writer's alone.
+    /// When a COPY in began to write without a pause, in nanoseconds; 0 if it does not.
     var writingSince: UInt64 = 0
 
     init(bound: Int, _ statement: Statement) {
         self.bound = bound
-        self.statement = statement
+        if case .query(let query) = statement, query.byteCount > RowStream.keptBytes {
+            self.statement = .text(query.sql)
+        } else {
+            self.statement = statement
+        }
     }
 
     /// For errors.
@@ -60,12 +64,6 @@ final class RowStream: @unchecked Sendable {
         case .query(let query): query.sql
         case .text(let text): text
         }
-    }
-
-    /// It will not be sent again: of a large query only the text is kept, for errors.
-    func begun() {
-        guard case .query(let query) = statement, query.byteCount > RowStream.keptBytes else { return }
-        statement = .text(query.sql)
     }
 
     var isFull: Bool { bytes >= RowStream.limit && !isAbandoned }
@@ -312,90 +310,5 @@ extension ConnectionCore {
             state.reader = .loop
             arm(&state)
         }
-    }
-}
-
-/// Waiting for rows that somebody else reads.
-extension ConnectionCore {
-    /// - Throws: `timedOut`, when the server has been told, or cannot be.
-    nonisolated(nonsending) private func waitForRows(
-        _ stream: RowStream, _ limits: inout WaitLimits?
-    ) async throws(PostgresError) {
-        let deadline = (limits ?? waitLimits()).deadline
-        if limits == nil { limits = WaitLimits(deadline: deadline, cancellation: .finish) }
-        var timer: EventLoop.Timer?
-        await withTaskCancellationHandler {
-            _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-                guard setConsumer(of: stream, .continuation(continuation)) else {
-                    return continuation.resume(returning: Reply())
-                }
-                timer = deadline.map { deadline in loop.schedule(at: deadline) { self.wakeConsumer(of: stream) } }
-            }
-        } onCancel: {
-            wakeConsumer(of: stream)
-        }
-        Handover.resumed()
-        if let timer { loop.cancel(timer) }
-        if isDue(stream, deadline) { throw await stop(stream, .timedOut) }
-    }
-
-    /// What a consumer learns whose task was cancelled.
-    nonisolated(nonsending) private func cancelled(_ stream: RowStream) async -> PostgresError {
-        waitLimits().cancellation == .cancelRequest
-            ? await stop(stream, .cancelled) : PostgresError.cancelled(.unknown).naming(stream.sql)
-    }
-
-    /// Of a stream that is being stopped: its rows are thrown away, so only the end can wake its consumer.
-    nonisolated(nonsending) func waitForEnd(of stream: RowStream) async {
-        _ = await withUnsafeContinuation { (continuation: UnsafeContinuation<Reply, Never>) in
-            if !setConsumer(of: stream, .continuation(continuation), stops: true) {
-                continuation.resume(returning: Reply())
-            }
-        }
-        Handover.resumed()
-    }
-
-    /// - Parameter stops: as for `setConsumer`.
-    func waitForRowsBlocking(_ stream: RowStream, until deadline: Deadline? = nil, stops: Bool = false) {
-        let thread = BlockedThread()
-        guard setConsumer(of: stream, .thread(thread), stops: stops) else { return }
-        let timer = deadline.map { deadline in loop.schedule(at: deadline) { self.wakeConsumer(of: stream) } }
-        _ = thread.wait()
-        if let timer { loop.cancel(timer) }
-    }
-
-    /// Whether time is up, and there is nothing that its consumer could be given.
-    private func isDue(_ stream: RowStream, _ deadline: Deadline?) -> Bool {
-        guard let deadline, deadline.hasPassed else { return false }
-        return state.withLock { _ in stream.chunks.isEmpty && !stream.isFinished && stream.error == nil }
-    }
-
-    func wakeConsumer(of stream: RowStream) {
-        let waiter = state.withLock { _ -> InFlight.Waiter in
-            defer { stream.consumer = .unclaimed }
-            return stream.consumer
-        }
-        resume(waiter, Reply())
-    }
-
-    /// Between its look and this, another task may have become the consumer; the caller finds that out when it looks again.
-    ///
-    /// - Parameter stops: the caller stops the stream, and waits in any case. Another consumer is woken, to find that out.
-    /// - Returns: false if there is nothing to wait for, or if another consumer waits.
-    private func setConsumer(of stream: RowStream, _ waiter: InFlight.Waiter, stops: Bool = false) -> Bool {
-        var other = InFlight.Waiter.unclaimed
-        let isSet = state.withLock { state in
-            guard !stream.isFinished, state.closed == nil else { return false }
-            guard
-                stops
-                    || (stream.chunks.isEmpty && stream.error == nil && !waiter.isCancelledTask
-                        && !stream.consumer.isWaiting)
-            else { return false }
-            other = stream.consumer
-            stream.consumer = waiter
-            return true
-        }
-        resume(other, Reply())
-        return isSet
     }
 }

@@ -51,7 +51,7 @@ extension PostgresBlockingCopying {
                 try writer.flush()
             } catch {
                 core.failCopy(stream)
-                throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+                throw (error as? PostgresError)?.naming(sql) ?? error
             }
             do throws(PostgresError) { return try core.finishCopyBlocking(stream) } catch {
                 throw error.with(sql: sql)

@@ -40,7 +40,7 @@ extension PostgresCopying {
                 try await writer.flush()
             } catch {
                 port.core.failCopy(stream)
-                throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+                throw (error as? PostgresError)?.naming(sql) ?? error
             }
             do throws(PostgresError) { return try await port.core.finishCopy(stream) } catch {
                 throw error.with(sql: sql)
@@ -214,7 +214,7 @@ extension PostgresCopying {
                 try await writer.flush()
             } catch {
                 port.core.failCopy(stream)
-                throw (error as? PostgresError).map { $0.sql == nil ? $0.with(sql: sql) : $0 } ?? error
+                throw (error as? PostgresError)?.naming(sql) ?? error
             }
             do throws(PostgresError) { return try await port.core.finishCopy(stream) } catch {
                 throw error.with(sql: sql)

@@ -53,12 +53,9 @@ final class CursorHandle: Sendable {
         guard takeEnd() else { return }
         source.lease.map { core.noteLeaving($0) }
         do throws(PostgresError) {
-            switch try core.beginEnd(source, blocking: false) {
-            case .reads(let number): awaitEnd(number)
-            case .queued(let number, let flush):
-                if flush { core.pump() }
+            if let number = core.launch(try core.beginEnd(source, blocking: false)) {
                 awaitEnd(number)
-            case .noRoom:
+            } else {
                 // The one case in which it is not: then the connection is kept.
                 Task.detached { [core, source, connection] in
                     _ = await CursorHandle.end(core, source, failed: false)

@@ -46,7 +46,7 @@ public struct PostgresQuery: Sendable {
     /// What can be told to be wrong with it, its text apart, before anything is sent.
     var problem: PostgresError? {
         let header = storage.sealed
-        if let failure = header.pointee.failure { return failure.with(sql: failure.sql ?? sql) }
+        if let failure = header.pointee.failure { return failure.naming(sql) }
         if header.pointee.parameters > Int(UInt16.max) {
             return PostgresError(
                 code: .invalidArgument, message: "\(header.pointee.parameters) parameters; the protocol takes 65,535",

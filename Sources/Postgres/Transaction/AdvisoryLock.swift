@@ -105,14 +105,12 @@ extension PostgresConnection {
     /// Gives back a lock that is about to be granted, when nobody waits for it any more. It is queued when this returns: behind the
     /// lock, and before anything that a pool sends, or whoever gets the connection from it next.
     private func unlockUngranted(_ key: PostgresAdvisoryLockKey, shared: Bool) {
-        switch core.beginUnlock(key, shared: shared) {
-        case .queued(let number, let flush)?:
-            if flush { core.pump() }
+        guard let begun = core.beginUnlock(key, shared: shared) else { return }
+        if let number = core.launch(begun) {
             Task.detached { [core] in await core.settleUnlock(number) }
-        case .reads(let number)?: Task.detached { [core] in await core.settleUnlock(number) }
-        // Somebody else has the connection for itself. The task keeps the connection, so that a pool closes it and lends it to nobody.
-        case .noRoom?: Task.detached { [self] in await core.unlock(key, shared: shared) }
-        case nil: break
+        } else {
+            // Somebody else has the connection for itself. The task keeps it, so that a pool closes it and lends it to nobody.
+            Task.detached { [self] in await core.unlock(key, shared: shared) }
         }
     }
 }

@@ -27,10 +27,10 @@ extension UpsertWriter {
                 state.withLock { $0.statistics.statements &+= 1 }
                 return land(entries, try await run(entries.map(\.row)))
             } catch {
-                if error.mayRunAgain, attempt < options.retry.attempts {
+                if error.mayRunAgain, let pause = options.retry.pause(behindAttempt: attempt) {
                     attempt += 1
                     state.withLock { $0.statistics.retries &+= 1 }
-                    try? await Task.sleep(for: options.retry.pause(beforeAttempt: attempt))
+                    try? await Task.sleep(for: pause)
                 } else if entries.count > 1, error.isAboutARow, declarationError() == nil {
                     state.withLock { $0.statistics.splits &+= 1 }
                     let middle = entries.count / 2
@@ -51,19 +51,21 @@ extension UpsertWriter {
                     code: .rowCount, message: "table \"\(table)\": \(outputs.count) results of \(entries.count) rows",
                     outcome: .succeeded))
         }
+        let now = ContinuousClock.now
         change { state in
             for (index, entry) in entries.enumerated() {
-                state.statistics.wait.record(entry.since.duration(to: .now))
+                state.statistics.wait.record(entry.since.duration(to: now))
                 state.queue.land(entry.number, .success(outputs?[index]))
             }
         }
     }
 
     private func fail(_ entries: [Entry], _ error: PostgresError) {
+        let now = ContinuousClock.now
         change { state in
             state.statistics.failedRows &+= entries.count
             for entry in entries {
-                state.statistics.wait.record(entry.since.duration(to: .now))
+                state.statistics.wait.record(entry.since.duration(to: now))
                 state.queue.land(entry.number, .failure(error))
             }
         }

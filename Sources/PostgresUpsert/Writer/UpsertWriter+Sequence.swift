@@ -134,6 +134,7 @@ private final class Sink<Row: Sendable>: Sendable {
     func waitForEnd() async { await wait(for: .landed) }
 
     private func wait(for event: Event) async {
+        if state.withLock({ $0.has(event) }) { return }
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
             let isThere = state.withLock { state in
                 if state.has(event) { return true }

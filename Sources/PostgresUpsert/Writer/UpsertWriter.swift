@@ -155,18 +155,11 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     /// time is up.
     public func flush() async {
         let number = state.withLock { $0.queue.number() }
-        var timer: Task<Void, Never>?
-        await withTaskCancellationHandler {
-            await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-                change { $0.queue.mark(number) { continuation.resume() } }
-                timer = whenTimeIsUp { self.leaveMark(number) }
-                // The cancellation may have come before there was a mark to take away.
-                if Task.isCancelled { leaveMark(number) }
-            }
-        } onCancel: {
-            leaveMark(number)
+        await waitToBeTold { (tell: @escaping @Sendable (()) -> Void) in
+            change { $0.queue.mark(number) { tell(()) } }
+        } leave: { _, _ in
+            self.leaveMark(number)
         }
-        timer?.cancel()
     }
 
     private func leaveMark(_ number: Int) { change { $0.queue.leaveMark(number) } }
@@ -201,24 +194,11 @@ extension UpsertWriter where Output == Never {
 extension UpsertWriter {
     private func handIn(_ row: Row) async throws(PostgresError) -> Output? {
         let number = state.withLock { $0.queue.number() }
-        var timer: Task<Void, Never>?
-        let result = await withTaskCancellationHandler {
-            await withCheckedContinuation {
-                (continuation: CheckedContinuation<Result<Output?, PostgresError>, Never>) in
-                add(row, number) {
-                    Handover.resumes()
-                    continuation.resume(returning: $0)
-                }
-                timer = whenTimeIsUp { self.leave(number, .timedOut, "the time was up") }
-                // The cancellation may have come before there was anybody to take away.
-                if Task.isCancelled { leave(number, .cancelled, "the task was cancelled") }
-            }
-        } onCancel: {
-            leave(number, .cancelled, "the task was cancelled")
-        }
-        Handover.resumed()
-        timer?.cancel()
-        return try result.get()
+        return try await waitToBeTold {
+            add(row, number, land: $0)
+        } leave: {
+            self.leave(number, $0, $1)
+        }.get()
     }
 
     /// Takes a row; `enter` is called once, when there is room for it, and then `land`.
