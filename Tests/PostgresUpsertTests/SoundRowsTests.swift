@@ -119,6 +119,27 @@ import Testing
         #expect(message(PageStats.upsert.onConstraint("c")).contains("which only the server knows"))
     }
 
+    /// Also where the table's facts are known, and old columns are returned, for which the row by itself has another plan.
+    @Test func u28WhetherTheKeyIsKnownDependsOnTheDeclarationOnly() {
+        struct Told: PostgresTable {
+            var path: String
+            var hits: Int
+
+            static let table = Table<Self>("told", init: Self.init(path:hits:)) {
+                Column("path", \.path, .primaryKey)
+                Column("hits", \.hits)
+            }
+        }
+        var server = PostgresError.Server(severity: "ERROR", sqlState: "21000", message: "m")
+        server.routine = "ExecOnConflictUpdate"
+        let error = PostgresError(code: .init("21000"), message: "m", outcome: .rejected, server: server)
+        let known = Told.upsert.returningChange(\.hits)
+        known.definition.layout.memory.facts = TableFacts(version: 180_006, kind: UInt8(ascii: "r"))
+        #expect(known.definition.explain(error).message.contains("different bytes"))
+        let unknown = Told.upsert.onConstraint("c").returningChange(\.hits).duplicates(.keepLast)
+        #expect(unknown.rows([]).error?.message.contains("duplicates(...) needs to know the key columns") == true)
+    }
+
     @Test func u7AnExclusionConstraintIsKnownInEveryLanguage() {
         var server = PostgresError.Server(severity: "ERROR", sqlState: "42809", message: "no soportado")
         server.routine = "infer_arbiter_indexes"

@@ -127,7 +127,7 @@ struct UpsertProofTests {
                 var pipeline = PostgresPipeline(sync)
                 // Within a transaction keys are locked until its end: all in one order.
                 let numbers = (first..<first + 50).sorted { key($0) < key($1) }
-                for number in numbers { pipeline.add(Tally.bump(Tally(key: key(number), hits: 1)).query) }
+                for number in numbers { pipeline.upsert(Tally.bump(Tally(key: key(number), hits: 1))) }
                 try await db.run(pipeline).check()
             }
         }
