@@ -65,10 +65,10 @@ import Testing
         defer { loop.stop() }
         let loop = self.loop
         let pairs = [try SocketPair(loop: loop), try SocketPair(loop: loop), try SocketPair(loop: loop)]
-        let registrations = Mutex<[Registration]>([])
+        let registrations = Lock<[Registration]>([])
         let heir = RecordingHandler(loop)
-        let calls = Mutex<[Int]>([])
-        let heirs = Mutex<Registration?>(nil)
+        let calls = Lock<[Int]>([])
+        let heirs = Lock<Registration?>(nil)
         let handlers = [0, 1].map { index in
             RecordingHandler(loop) { _ in
                 let isFirst = calls.withLock { calls in
@@ -166,7 +166,7 @@ import Testing
         let completion = Completion<Bool>()
         loop.scheduleTurn(
             Turn {
-                let isInside = Mutex(true)
+                let isInside = Lock(true)
                 loop.scheduleTurn(Turn { completion.finish(.success(isInside.withLock { !$0 })) })
                 isInside.withLock { $0 = false }
             })
@@ -176,7 +176,7 @@ import Testing
     @Test func aPauseEndsOnceAndHoldsNobodyElseUp() async throws {
         defer { loop.stop() }
         let loop = self.loop
-        let pauses = Mutex(0)
+        let pauses = Lock(0)
         let over = Completion<Void>()
         let handler = Pausing {
             pauses.withLock { $0 += 1 }
@@ -199,7 +199,7 @@ import Testing
     @Test func timersRunInOrderOnTheLoop() async throws {
         defer { loop.stop() }
         let loop = self.loop
-        let order = Mutex<[Int]>([])
+        let order = Lock<[Int]>([])
         let completion = Completion<Bool>()
         let start = Deadline.now
         let after = { @Sendable (milliseconds: UInt64) in
@@ -224,7 +224,7 @@ import Testing
     @Test func theHeapKeepsOrderUnderInsertionsAndCancellations() {
         var random = SystemRandomNumberGenerator()
         var heap = TimerHeap()
-        let ran = Mutex<[UInt64]>([])
+        let ran = Lock<[UInt64]>([])
         var timers: [EventLoop.Timer] = []
         for _ in 0..<500 {
             let time = UInt64.random(in: 0..<1000, using: &random)

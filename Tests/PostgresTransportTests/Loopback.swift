@@ -137,7 +137,7 @@ final class RecordingHandler: EventHandler {
         var wasAlwaysOnLoop = true
     }
 
-    let record = Mutex(Record())
+    let record = Lock(Record())
     private let loop: EventLoop
     private let onReady: @Sendable (Readiness) -> Void
 

@@ -18,7 +18,7 @@ import Testing
 
     @Test func theFirstToComeIsTheFirstToBeServed() async throws {
         let turns = StageTurns()
-        let order = Mutex<[Int]>([])
+        let order = Lock<[Int]>([])
         try await turns.take(id)
         let id = id
         try await withThrowingTaskGroup(of: Void.self) { group in

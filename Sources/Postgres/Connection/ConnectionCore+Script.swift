@@ -98,7 +98,7 @@ extension ConnectionCore {
     nonisolated(nonsending) func prepare(_ query: PostgresQuery) async throws(PostgresError) -> StatementDescription {
         if let error = query.problem { throw error }
         for ownParse in [false, true] {
-            let prepared = Mutex<PreparedStatement?>(nil)
+            let prepared = Lock<PreparedStatement?>(nil)
             let reply = try await finish { () throws(PostgresError) -> Begun in
                 try beginPreparing(query, prepared, ownParse: ownParse, blocking: false)
             }
@@ -111,7 +111,7 @@ extension ConnectionCore {
     nonisolated(nonsending) func describe(
         _ query: PostgresQuery, as writer: Int?
     ) async throws(PostgresError) -> StatementDescription {
-        let prepared = Mutex<PreparedStatement?>(nil)
+        let prepared = Lock<PreparedStatement?>(nil)
         let reply = try await finish(as: writer) { () throws(PostgresError) -> Begun in
             try beginPreparing(query, prepared, ownParse: true, blocking: false, as: writer)
         }
@@ -120,7 +120,7 @@ extension ConnectionCore {
     }
 
     func describeBlocking(_ query: PostgresQuery, as writer: Int?) throws(PostgresError) -> StatementDescription {
-        let prepared = Mutex<PreparedStatement?>(nil)
+        let prepared = Lock<PreparedStatement?>(nil)
         let reply = try finishBlocking(as: writer) { () throws(PostgresError) -> Begun in
             try beginPreparing(query, prepared, ownParse: true, blocking: true, as: writer)
         }
@@ -131,7 +131,7 @@ extension ConnectionCore {
     func prepareBlocking(_ query: PostgresQuery) throws(PostgresError) -> StatementDescription {
         if let error = query.problem { throw error }
         for ownParse in [false, true] {
-            let prepared = Mutex<PreparedStatement?>(nil)
+            let prepared = Lock<PreparedStatement?>(nil)
             let reply = try finishBlocking { () throws(PostgresError) -> Begun in
                 try beginPreparing(query, prepared, ownParse: ownParse, blocking: true)
             }
@@ -143,7 +143,7 @@ extension ConnectionCore {
     /// Parse, unless the statement is cached: then Sync alone, which answers when its Parse has. If that Parse was another task's
     /// and failed, a second try with a Parse of its own learns why.
     private func beginPreparing(
-        _ query: PostgresQuery, _ prepared: borrowing Mutex<PreparedStatement?>, ownParse: Bool, blocking: Bool,
+        _ query: PostgresQuery, _ prepared: borrowing Lock<PreparedStatement?>, ownParse: Bool, blocking: Bool,
         as writer: Int? = nil
     ) throws(PostgresError) -> Begun {
         try submit(.none, blocking: blocking, mayRead: blocking, as: writer) { state throws(PostgresError) in
@@ -158,7 +158,7 @@ extension ConnectionCore {
     }
 
     private func description(
-        _ reply: Reply, _ prepared: borrowing Mutex<PreparedStatement?>, _ query: PostgresQuery
+        _ reply: Reply, _ prepared: borrowing Lock<PreparedStatement?>, _ query: PostgresQuery
     ) throws(PostgresError) -> StatementDescription? {
         if let error = reply.error { throw error.naming(query.sql) }
         // Written before the reply was handed over, under the lock.

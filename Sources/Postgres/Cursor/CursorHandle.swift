@@ -1,4 +1,5 @@
 import PostgresProtocol
+import PostgresTransport
 import Synchronization
 
 /// A cursor at the server: asks for its rows, a batch at a time, and ends it exactly once.
@@ -13,7 +14,7 @@ final class CursorHandle: Sendable {
     let count: Int32
     // Keeps the connection from being closed under the cursor.
     private let connection: any AnyObject & Sendable
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     /// What there is at the server, and what of it is the cursor's own.
     enum Source: Sendable {
@@ -40,7 +41,7 @@ final class CursorHandle: Sendable {
         self.source = source
         self.count = count
         self.connection = connection
-        state = Mutex(.open(first: first))
+        state = Lock(.open(first: first))
     }
 
     deinit { leave() }

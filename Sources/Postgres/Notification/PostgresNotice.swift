@@ -1,4 +1,5 @@
 import PostgresProtocol
+import PostgresTransport
 import Synchronization
 
 /// What the server remarks without an error: a notice, a warning, a debug message.
@@ -47,12 +48,12 @@ final class NoticeQueue: Sendable {
     }
 
     private let handle: @Sendable (PostgresNotice) -> Void
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     /// Hands over nothing before `begin`: of a server that has not proved yet who it is the handler is told nothing.
     init(_ handle: @escaping @Sendable (PostgresNotice) -> Void) {
         self.handle = handle
-        state = Mutex(State(isBeingDrained: true))
+        state = Lock(State(isBeingDrained: true))
     }
 
     /// The session is there: from now on they are handed over.

@@ -1,4 +1,5 @@
 import PostgresProtocol
+import PostgresTransport
 import Synchronization
 
 /// One transaction on a leased connection: what was sent of it, and what rides with the next statement.
@@ -19,7 +20,7 @@ import Synchronization
 final class TransactionFlow: Sendable {
     let core: ConnectionCore
     private let plain = Atomic<Bool>(false)
-    private let state: Mutex<State>
+    private let state: Lock<State>
 
     /// A statement that waits for the next one.
     struct Lead: Sendable {
@@ -66,7 +67,7 @@ final class TransactionFlow: Sendable {
 
     init(_ core: ConnectionCore, connection: any AnyObject & Sendable, begin: PostgresQuery, writer: Int) {
         self.core = core
-        state = Mutex(State(leads: [Lead(query: begin)], writer: writer, connection: connection))
+        state = Lock(State(leads: [Lead(query: begin)], writer: writer, connection: connection))
     }
 
     /// Keeps the connection open as long as the transaction is in use, and no longer: a task that was made in its body, and every

@@ -1,4 +1,5 @@
 import Glibc
+import PostgresTransport
 import Synchronization
 import TestTurns
 import Testing
@@ -13,7 +14,7 @@ struct MockBeginningTests {
 
     /// On which threads it is called.
     private final class Threads: PostgresObserver {
-        let seen = Mutex<[pthread_t]>([])
+        let seen = Lock<[pthread_t]>([])
 
         func began(_ operation: PostgresOperation) -> (any Sendable)? {
             seen.withLock { $0.append(pthread_self()) }
@@ -45,7 +46,7 @@ struct MockBeginningTests {
     // MARK: Notices
 
     private final class Collected: Sendable {
-        private let notices = Mutex<[PostgresNotice]>([])
+        private let notices = Lock<[PostgresNotice]>([])
         func add(_ notice: PostgresNotice) { notices.withLock { $0.append(notice) } }
         var all: [PostgresNotice] { notices.withLock { $0 } }
     }

@@ -68,7 +68,7 @@ struct MockConcurrencyTests {
     @Test func `a cancelled task gets its error, and the replies of the others do not shift`() async throws {
         let gate = Gate()
         let received = Gate()
-        let counter = Mutex(0)
+        let counter = Lock(0)
         let script = Step.serve { group in
             let number = counter.withLock { count in
                 count += 1

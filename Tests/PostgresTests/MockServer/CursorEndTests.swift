@@ -183,7 +183,7 @@ struct CursorEndTests {
     }
 
     @Test func `a thread is never taken for one that has ended`() async {
-        let found = Mutex<[Caller]>([])
+        let found = Lock<[Caller]>([])
         for _ in 0..<20 {
             let hasEnded = Gate()
             let thread = Thread {

@@ -275,7 +275,7 @@ private final class FailingSession: Sendable {
         var hasEnded = false
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     @Sendable func answer(_ group: [FrontendMessage]) -> [Step] {
         state.withLock { state in

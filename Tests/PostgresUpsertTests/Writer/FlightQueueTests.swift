@@ -136,7 +136,7 @@ import Testing
 
     @Test func onlySoManyAreInside() {
         var queue = Queue(limit: 2)
-        let entered = Mutex<[Int]>([])
+        let entered = Lock<[Int]>([])
         var numbers: [Int] = []
         for row in 0..<5 {
             let new = entry(&queue, row)
@@ -172,8 +172,8 @@ import Testing
     @Test(arguments: [1, 3, 20], queueSeeds) func randomEventsLoseNothing(_ limit: Int, _ seed: UInt64) {
         var generator = SeededNumbers(state: seed)
         var queue = Queue(limit: limit)
-        let told = Mutex<[Int: Int]>([:])
-        let passed = Mutex<[Int: Int]>([:])
+        let told = Lock<[Int: Int]>([:])
+        let passed = Lock<[Int: Int]>([:])
         var keys: [Int: UInt8] = [:]
         var added = 0
         var waiting: [Int] = []

@@ -14,7 +14,7 @@ private final class Runway: Sendable {
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
     private let answer: @Sendable ([PageStats], Int) throws(PostgresError) -> Void
 
     /// - Parameter answer: gets the rows, and the number of the statement from 1.
@@ -172,7 +172,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         runway.close()
         let single = Task { try await writer.upsert(row("single")) }
         await until { runway.statements.count == 1 }
-        let read = Mutex([0, 0, 0])
+        let read = Lock([0, 0, 0])
         let written = (0..<3).map { index in
             let rows = AsyncStream<PageStats>(unfolding: {
                 let number = read.withLock { read in
@@ -500,7 +500,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
         let runway = Runway()
         let writer = runway.writer(.init(maximumRows: 2, maximumWaiting: 4))
         runway.close()
-        let read = Mutex(0)
+        let read = Lock(0)
         let rows = AsyncStream<PageStats>(unfolding: {
             let number = read.withLock { number in
                 number += 1
@@ -548,7 +548,7 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
             if rows.contains(where: { $0.hits < 0 }) { throw rejected(.checkViolation) }
         }
         let writer = runway.writer()
-        let read = Mutex(0)
+        let read = Lock(0)
         let rows = AsyncStream<PageStats>(unfolding: {
             let number = read.withLock { number in
                 number += 1
