@@ -15,13 +15,6 @@ func connect(
     return try await PostgresConnection.connect(configuration)
 }
 
-/// Runs blocking code on a thread of its own, away from the cooperative pool.
-func onThread<Value: Sendable>(_ work: @escaping @Sendable () throws -> Value) async throws -> Value {
-    try await withCheckedThrowingContinuation { continuation in
-        Thread.detachNewThread { continuation.resume(with: Result { try work() }) }
-    }
-}
-
 /// The error of an operation; an issue if there is none, or if it is of another type.
 @discardableResult
 func failure<Value>(

@@ -1,6 +1,7 @@
 import Postgres
 import PostgresTesting
 import Synchronization
+import TestTurns
 import Testing
 
 /// Runs of one session, each under faults of its own, many at a time. What they claimed is judged in `FaultJudgement.swift`.

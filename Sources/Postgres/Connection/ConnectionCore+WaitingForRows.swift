@@ -1,4 +1,5 @@
 import PostgresTransport
+import Synchronization
 
 /// Waiting for rows that somebody else reads.
 extension ConnectionCore {

@@ -2,20 +2,13 @@ import Foundation
 import PostgresProtocol
 import PostgresTransport
 import Synchronization
+import TestTurns
 import Testing
 
 @testable import Postgres
 
 /// Asynchronous code on a thread that waits for it.
 struct CallingThreadTests {
-    private func onThread<Value: Sendable>(
-        _ work: @escaping @Sendable () throws -> Value
-    ) async throws -> Value {
-        try await withCheckedThrowingContinuation { continuation in
-            Thread.detachNewThread { continuation.resume(with: Result { try work() }) }
-        }
-    }
-
     private actor Counter {
         private(set) var count = 0
         func add() { count += 1 }

@@ -175,11 +175,7 @@ struct CursorEndTests {
     }
 
     private static func onThread(_ body: @escaping @Sendable () throws -> Int32) -> Task<Int32, any Error> {
-        Task {
-            try await withCheckedThrowingContinuation { continuation in
-                Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
-            }
-        }
+        Task { try await TestTurns.onThread(body) }
     }
 
     @Test func `a thread is never taken for one that has ended`() async {
