@@ -61,12 +61,13 @@ extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec
 static inline ssize_t postgres_send(int descriptor, const void *bytes, size_t count, int flags) {
     return syscall(SYS_sendto, descriptor, bytes, count, flags, (void *)0, 0);
 }
-static inline ssize_t postgres_send_both(
-    int descriptor, const void *head, size_t head_count, const void *bytes, size_t count, int flags) {
-    struct iovec parts[2] = {{(void *)head, head_count}, {(void *)bytes, count}};
+static inline ssize_t postgres_send_parts(
+    int descriptor, const void *head, size_t head_count, const void *bytes, size_t count, const void *tail,
+    size_t tail_count, int flags) {
+    struct iovec parts[3] = {{(void *)head, head_count}, {(void *)bytes, count}, {(void *)tail, tail_count}};
     struct msghdr message = {0};
     message.msg_iov = parts;
-    message.msg_iovlen = 2;
+    message.msg_iovlen = 3;
     return syscall(SYS_sendmsg, descriptor, &message, flags);
 }
 static inline ssize_t postgres_receive(int descriptor, void *buffer, size_t count, int flags) {

@@ -110,6 +110,15 @@ package struct ByteWriter: ~Copyable {
         if position >= 0, position < count { count = position }
     }
 
+    /// Puts bytes into the middle of what was written; what stands behind the place moves.
+    package mutating func insert(_ bytes: UnsafeRawBufferPointer, at place: Int) {
+        guard let source = bytes.baseAddress, place >= 0, place <= count else { return }
+        reserve(bytes.count)
+        (base + place + bytes.count).copyMemory(from: base + place, byteCount: count &- place)
+        (base + place).copyMemory(from: source, byteCount: bytes.count)
+        count &+= bytes.count
+    }
+
     /// Takes out what was written in the middle; what stands behind it moves up.
     package mutating func remove(_ range: Range<Int>) {
         guard range.lowerBound >= 0, range.upperBound <= count, !range.isEmpty else { return }

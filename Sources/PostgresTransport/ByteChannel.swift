@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
 /// What a channel did since it was made.
 package struct ChannelCounters: Sendable, Hashable {
     package var sendCalls = 0
@@ -45,13 +51,16 @@ package final class ByteChannel: @unchecked Sendable {
         return count
     }
 
-    /// As ``send(_:)``, of bytes that lie in two places; not with TLS, which copies them anyway.
-    package func sendPlain(
-        _ head: UnsafeRawBufferPointer, _ bytes: UnsafeRawBufferPointer
-    ) throws(TransportError) -> Int {
-        guard engine == nil else { return 0 }
+    /// As ``send(_:)``, of bytes that lie in several places. With TLS, which copies them anyway, one place after the other.
+    package func send(_ parts: ScatteredBytes) throws(TransportError) -> Int {
+        if let engine {
+            var accepted = try engine.send(parts.head, socket)
+            if accepted == parts.head.count { accepted &+= try engine.send(parts.body, socket) }
+            if accepted == parts.head.count &+ parts.body.count { accepted &+= try engine.send(parts.tail, socket) }
+            return accepted
+        }
         sendCalls &+= 1
-        let count = try socket.send(head, bytes)
+        let count = try socket.send(parts)
         bytesSent &+= count
         return count
     }
@@ -79,6 +88,12 @@ package final class ByteChannel: @unchecked Sendable {
         if mayHoldMore { return true }
         waitCalls &+= 1
         return socket.waitReadable(microseconds: microseconds)
+    }
+
+    /// Lets what is to be received gather, without looking for it; counted.
+    package func pause(microseconds: Int) {
+        waitCalls &+= 1
+        usleep(UInt32(clamping: microseconds))
     }
 
     /// Waits without bound, on a thread that may; counted. At once if bytes may be at hand already.

@@ -28,12 +28,12 @@ package final class Socket: Sendable {
         try send { postgres_send(descriptor, bytes.baseAddress, bytes.count, $0) }
     }
 
-    /// Sends bytes that lie in two places, as if they were one.
-    package func send(
-        _ head: UnsafeRawBufferPointer, _ bytes: UnsafeRawBufferPointer
-    ) throws(TransportError) -> Int {
+    /// Sends bytes that lie in up to three places, as if they were one.
+    package func send(_ parts: ScatteredBytes) throws(TransportError) -> Int {
         try send {
-            postgres_send_both(descriptor, head.baseAddress, head.count, bytes.baseAddress, bytes.count, $0)
+            postgres_send_parts(
+                descriptor, parts.head.baseAddress, parts.head.count, parts.body.baseAddress, parts.body.count,
+                parts.tail.baseAddress, parts.tail.count, $0)
         }
     }
 

@@ -28,7 +28,7 @@ import Testing
         #expect(isEqual)
     }
 
-    @Test func bytesInTwoPlacesLeaveAsOneStream() throws {
+    @Test func bytesInThreePlacesLeaveAsOneStream() throws {
         let pair = try SocketPair(sendBufferSize: 4096)
         let message = (0..<100_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
         var sent = 0
@@ -36,9 +36,13 @@ import Testing
         while sent < message.count {
             // Cut in another place each time: the socket's end comes in the one, in the other, and between them.
             let cut = min(sent + 1000 + received.count % 7000, message.count)
+            let next = min(cut + received.count % 3000, message.count)
             let count = try message.withUnsafeBytes {
                 try pair.socket.send(
-                    UnsafeRawBufferPointer(rebasing: $0[sent..<cut]), UnsafeRawBufferPointer(rebasing: $0[cut...]))
+                    ScatteredBytes(
+                        UnsafeRawBufferPointer(rebasing: $0[sent..<cut]),
+                        UnsafeRawBufferPointer(rebasing: $0[cut..<next]), UnsafeRawBufferPointer(rebasing: $0[next...])
+                    ))
             }
             sent += count
             if count == 0 { received += pair.peerReads(atMost: 3000) }
@@ -49,7 +53,7 @@ import Testing
         pair.closePeer()
         #expect(throws: TransportError.system(call: "send", errno: EPIPE)) {
             try message.withUnsafeBytes {
-                try pair.socket.send(UnsafeRawBufferPointer(rebasing: $0[..<5]), $0)
+                try pair.socket.send(ScatteredBytes(UnsafeRawBufferPointer(rebasing: $0[..<5]), $0))
             }
         }
     }

@@ -15,6 +15,8 @@ final class LibPQWorker: @unchecked Sendable {
         count = part.count
     }
 
+    func select(_ count: Int) throws(LibPQ.Failure) { try libpq.select(count) }
+
     func upsert() throws(LibPQ.Failure) -> Tally { try libpq.tallyUpserts(rows, count) }
 
     func upsertNaively() throws(LibPQ.Failure) -> Tally { try libpq.tallyNaiveUpserts(rows, count) }

@@ -27,12 +27,15 @@ struct Match {
     let name: String
     let unit: String
     let contenders: [Contender]
+    /// Whether libpq's contender stays on the thread that it is called on, where its calls of send are counted.
+    let countsSends: Bool
     let tidyUp: () async throws -> Void
 
     init(
-        _ name: String, unit: String = "operation", tidyUp: @escaping () async throws -> Void = {},
-        _ contenders: [Contender]
+        _ name: String, unit: String = "operation", countsSends: Bool = true,
+        tidyUp: @escaping () async throws -> Void = {}, _ contenders: [Contender]
     ) {
+        self.countsSends = countsSends
         self.name = name
         self.unit = unit
         self.tidyUp = tidyUp
@@ -64,8 +67,9 @@ struct Match {
                 try await contender.work()
                 let cost = meter.cost
                 let count = Double(contender.operations)
-                // libpq's contender does not suspend: it sends on this thread.
-                if case .libpq = contender.role { sends = Double(LibPQ.sendCalls - sendCalls) / count }
+                if case .libpq = contender.role, countsSends {
+                    sends = Double(LibPQ.sendCalls - sendCalls) / count
+                }
                 costs[index].append(Cost(seconds: cost.seconds / count, cpuSeconds: cost.cpuSeconds / count))
             }
         }

@@ -23,7 +23,6 @@ extension Match {
         let fromMainActor = try await server.connect()
         let ofTasks = try await server.connect()
         let ofTasksOnLoop = try await server.connect()
-        let blocking = try await onOwnThread { try server.connectBlocking() }
         let libpq = try server.connectLibPQ()
         let caller = Selecting.Caller()
         return Match(
@@ -36,9 +35,6 @@ extension Match {
                 Contender(.aside("ours, async, with an observer that does nothing"), operations: count) {
                     try await Selecting.asynchronously(observed, count)
                 },
-                Contender(.compared("sequential SELECT, blocking API", limit: 1.05, stretch: 0.95), operations: count) {
-                    try await onOwnThread { try Selecting.blocking(blocking, count) }
-                },
                 Contender(.compared("sequential SELECT, from an actor", limit: 1.20, stretch: 1.05), operations: count)
                 { try await caller.select(fromActor, count) },
                 Contender(
@@ -48,6 +44,22 @@ extension Match {
                 { try await Selecting.inTasks(ofTasks, count) },
                 Contender(.compared("1,000 child tasks, on the loop", limit: 0.8, stretch: 0.4), operations: count) {
                     try await Selecting.inTasksOnTheLoop(ofTasksOnLoop, count)
+                },
+            ])
+    }
+
+    /// Both from a thread that is begun for each round: on a virtual machine the wakes of a fresh thread cost more than those of
+    /// one that has been waiting, whoever calls.
+    static func selectFromOwnThread(_ server: BenchmarkServer, _ size: RoundSize) async throws -> Match {
+        let count = size.selects
+        let blocking = try await onOwnThread { try server.connectBlocking() }
+        let libpq = try LibPQWorker(server, StatsRow.rows(1, keys: 1))
+        return Match(
+            "sequential SELECT $1::int4 from a thread of its own", countsSends: false,
+            [
+                Contender(.libpq, operations: count) { try await onOwnThread { try libpq.select(count) } },
+                Contender(.compared("sequential SELECT, blocking API", limit: 1.05, stretch: 0.95), operations: count) {
+                    try await onOwnThread { try Selecting.blocking(blocking, count) }
                 },
             ])
     }

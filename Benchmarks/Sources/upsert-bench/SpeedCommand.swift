@@ -37,7 +37,9 @@ struct SpeedCommand: ParsableCommand {
 }
 
 private func measure(_ server: BenchmarkServer, rounds: Int, _ size: RoundSize) async throws -> String {
-    var makers: [(BenchmarkServer, RoundSize) async throws -> Match] = [Match.selectOverUnixSocket]
+    var makers: [(BenchmarkServer, RoundSize) async throws -> Match] = [
+        Match.selectOverUnixSocket, Match.selectFromOwnThread,
+    ]
     if server.hasTCP { makers.append(Match.selectOverTCP) }
     makers += [Match.sequentialUpsert, Match.pipelinedUpserts, Match.streamedRows, Match.bulkUpsert]
     var report = SpeedReport()

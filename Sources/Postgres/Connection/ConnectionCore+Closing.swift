@@ -171,7 +171,7 @@ extension ConnectionCore {
             // The end is the same.
         }
         // What others have queued behind it meanwhile is still pending, so it counts as not sent.
-        state.withLock { $0.sentBytes &-= outgoing.count &- outgoingSent }
+        state.withLock { $0.sentBytes &-= unsentBytes }
         fail(reason, holding: .sender)
     }
 

@@ -32,15 +32,12 @@ extension ConnectionCore {
         var received = 0
         do {
             while isOpen {
-                let space = inbound.buffer.space()
-                let count = try channel.receive(into: space)
+                var isFull = false
+                let count = try receive(&isFull)
                 guard count > 0 else { break }
                 received &+= count
-                inbound.buffer.received(count)
-                inbound.buffer.growIfFull(count, of: space.count)
                 isOpen = drain(wanted: -1).isOpen
-                if count < space.count { break }
-                if pausesForStream() { break }
+                if !isFull || pausesForStream() { break }
             }
         } catch {
             return lost(error, holding: .reader)
@@ -64,19 +61,61 @@ extension ConnectionCore {
     /// Begins, goes on with or ends pausing: see ``ReadPause``.
     private func letGather(_ received: Int, _ state: inout ConnectionState) {
         var pauses = false
-        if state.queue.count > 0, received < ReadPause.smallRead, state.reader == .loop {
-            var owed = state.queue.count
-            if case .flight(let flight) = head.collector { owed &+= flight.items.count &- flight.index }
-            pauses = owed >= ReadPause.deepQueue
-            if pauses, state.readsWithoutPause > 0 {
-                state.readsWithoutPause &-= 1
-                pauses = false
+        if state.queue.count > 0, state.reader == .loop {
+            if received < ReadPause.smallRead {
+                var owed = state.queue.count
+                if case .flight(let flight) = head.collector { owed &+= flight.items.count &- flight.index }
+                pauses = owed >= ReadPause.deepQueue
+                if pauses, state.readsWithoutPause > 0 {
+                    state.readsWithoutPause &-= 1
+                    pauses = false
+                }
+            } else if blockPause.isDue, !channel.mayHoldMore {
+                blockPause.paused()
+                pauses = true
             }
         }
         if pauses { loop.pause(self) }
         guard pauses != state.isPaused else { return }
         state.isPaused = pauses
         arm(&state)
+    }
+
+    /// Receives what there is, as the reader.
+    ///
+    /// - Parameter isFull: set to true if there may be more at hand.
+    /// - Returns: how many bytes; 0 if there is nothing.
+    @inline(__always)
+    func receive(_ isFull: inout Bool) throws(TransportError) -> Int {
+        let space = inbound.buffer.space()
+        let count = try channel.receive(into: space)
+        blockPause.received(count, of: space.count)
+        if count > 0 {
+            isFull = count == space.count
+            inbound.buffer.received(count)
+            inbound.buffer.growIfFull(count, of: space.count)
+        }
+        return count
+    }
+
+    @inline(__always)
+    func receive() throws(TransportError) -> Int {
+        var isFull = false
+        return try receive(&isFull)
+    }
+
+    /// Waits until there is something to read, or, in the middle of a long result, for a while: see ``BlockPause``.
+    @inline(__always)
+    func waitOrPause(_ bound: ReadBound) -> Bool {
+        if blockPause.isDue, !channel.mayHoldMore { return pauseForBlocks() }
+        return wait(bound)
+    }
+
+    @inline(never)
+    private func pauseForBlocks() -> Bool {
+        blockPause.paused()
+        channel.pause(microseconds: BlockPause.microseconds)
+        return true
     }
 
     func pauseOver() {

@@ -39,6 +39,9 @@ extension ConnectionCore {
         _ query: PostgresQuery, _ formats: ResultFormats, _ mode: ConnectionState.Mode, as writer: Int?, mayRead: Bool,
         blocking: Bool
     ) throws(PostgresError) -> Begun {
+        if query.storage.sealed.pointee.bytes >= LargeParameters.minimum {
+            return try beginLarge(query, formats, mode, as: writer, mayRead: mayRead, blocking: blocking)
+        }
         let onLoop = loop.isCurrent
         return try state.withLock { state throws(PostgresError) in
             guard state.hasRoom(for: writer), state.closed == nil else { return try refuse(&state, writer) }
@@ -201,15 +204,11 @@ extension ConnectionCore {
         while true {
             var outcome = ReadOutcome()
             do {
-                guard wait(bound) else {
+                guard waitOrPause(bound) else {
                     giveRoleToLoop()
                     return nil
                 }
-                let space = inbound.buffer.space()
-                let count = try channel.receive(into: space)
-                if count > 0 {
-                    inbound.buffer.received(count)
-                    inbound.buffer.growIfFull(count, of: space.count)
+                if try receive() > 0 {
                     outcome = drain(wanted: number)
                     if channel.isEncrypted, channel.hasUnsentBytes { flush() }
                 }

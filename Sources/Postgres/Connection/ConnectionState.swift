@@ -153,29 +153,47 @@ struct ConnectionState: ~Copyable, Sendable {
         _ query: PostgresQuery, _ formats: ResultFormats, _ mode: Mode, sync: Bool
     ) throws(PostgresError) -> Request {
         let known = known.find(query)
-        if mode == .stringsAsText, !known.typesStringsAsText { known.typeStringsAsText() }
-        let statement: PreparedStatement
-        var parse = false
-        if mode != .unnamed, let cached = known.statement, cached.state != .gone {
-            statement = cached
-            outbound.statements.touch(cached)
-        } else {
-            (statement, parse) = lookUp(known, mode)
-        }
-        let storage = query.storage
+        let (statement, parse) = chooseStatement(known, mode)
         let start = pending.count
         do {
             var request = try outbound.execute(
-                statement, parse: parse, sync: sync,
-                Outbound.Parameters(
-                    count: storage.sealed.pointee.parameters, formats: known.parameterFormats, cells: storage.cells),
-                formats.codes, into: &pending)
+                statement, parse: parse, sync: sync, Outbound.Parameters(of: query, known), formats.codes,
+                into: &pending)
             encodedBytes &+= pending.count &- start
             request.rowByteLimit = rowByteLimit
             return request
         } catch {
             throw PostgresError(error, sql: query.sql)
         }
+    }
+
+    /// Writes one execution into `pending`, but for its parameters. They count as encoded.
+    ///
+    /// - Returns: also where they belong.
+    mutating func encodeAroundParameters(
+        _ query: PostgresQuery, _ formats: ResultFormats, _ mode: Mode
+    ) throws(PostgresError) -> (Request, LargeParameters) {
+        let known = known.find(query)
+        let (statement, parse) = chooseStatement(known, mode)
+        let start = pending.count
+        do {
+            var (request, place) = try outbound.executeAroundCells(
+                statement, parse: parse, Outbound.Parameters(of: query, known), formats.codes, into: &pending)
+            let parameters = LargeParameters(storage: query.storage, place: place)
+            encodedBytes &+= pending.count &- start &+ parameters.bytes.count
+            request.rowByteLimit = rowByteLimit
+            return (request, parameters)
+        } catch {
+            throw PostgresError(error, sql: query.sql)
+        }
+    }
+
+    @inline(__always)
+    private mutating func chooseStatement(_ known: KnownQuery, _ mode: Mode) -> (PreparedStatement, parse: Bool) {
+        if mode == .stringsAsText, !known.typesStringsAsText { known.typeStringsAsText() }
+        guard mode != .unnamed, let cached = known.statement, cached.state != .gone else { return lookUp(known, mode) }
+        outbound.statements.touch(cached)
+        return (cached, false)
     }
 
     /// The statement for a query, and whether it is to be parsed.
@@ -202,6 +220,15 @@ struct ConnectionState: ~Copyable, Sendable {
         let statement = outbound.statements.insert(key)
         known.statement = statement
         return (statement, true)
+    }
+}
+
+extension Outbound.Parameters {
+    /// Those of a query, valid while its storage is held.
+    @inline(__always)
+    fileprivate init(of query: PostgresQuery, _ known: KnownQuery) {
+        let storage = query.storage
+        self.init(count: storage.sealed.pointee.parameters, formats: known.parameterFormats, cells: storage.cells)
     }
 }
 

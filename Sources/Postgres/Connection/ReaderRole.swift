@@ -73,6 +73,52 @@ enum ReadPause {
     static let afterVain = 16
 }
 
+/// When a reader lets the blocks of a long result gather.
+///
+/// The server sends rows in blocks of 8 KiB (its `PQ_SEND_BUFFER_SIZE`), and each of them wakes a reader that is faster than it:
+/// a thread switch that costs more than to decode the rows of a block. A pause of a tenth of a millisecond brings several at once.
+/// Only in the middle of a long result: what comes in smaller pieces, or rarely, is read as it comes.
+struct BlockPause {
+    static let microseconds = 100
+    /// So many blocks come first.
+    static let blocksBefore = 8
+    /// A read of less is no block: the server has no more, or sends each row by itself.
+    static let block = 4096
+    /// A pause that brings less than two blocks was in vain, and so many reads go without one.
+    static let gathered = 16_384
+    static let afterVain = 16
+
+    /// Of a read that filled as much as this there is more at hand, and a pause would be for nothing.
+    static let muchSpace = 65_536
+
+    private var isMuch = false
+    private var blocks = 0
+    private var readsWithoutPause = 0
+    private var isAfterPause = false
+
+    var isDue: Bool { blocks >= BlockPause.blocksBefore && readsWithoutPause == 0 && !isMuch }
+
+    mutating func paused() { isAfterPause = true }
+
+    @inline(__always)
+    mutating func received(_ count: Int, of space: Int) {
+        if count >= BlockPause.block { return receivedBlock(count, of: space) }
+        if isAfterPause { readsWithoutPause = BlockPause.afterVain }
+        isAfterPause = false
+        isMuch = false
+        blocks = 0
+    }
+
+    @inline(never)
+    private mutating func receivedBlock(_ count: Int, of space: Int) {
+        isMuch = count == space && count >= BlockPause.muchSpace
+        blocks = min(blocks &+ 1, BlockPause.blocksBefore)
+        if readsWithoutPause > 0 { readsWithoutPause &-= 1 }
+        if isAfterPause, count < BlockPause.gathered, count < space { readsWithoutPause = BlockPause.afterVain }
+        isAfterPause = false
+    }
+}
+
 /// How many threads of the process may sit in a bounded poll at once: half the processors, and none on a machine with one,
 /// where a polling thread is the whole cooperative pool.
 enum PollPermit {

@@ -185,16 +185,10 @@ extension ConnectionCore {
     func readForStream(_ stream: RowStream, until deadline: ReadBound) -> Bool {
         var isReadable = false
         do {
-            isReadable = wait(deadline)
-            if isReadable {
-                let space = inbound.buffer.space()
-                let count = try channel.receive(into: space)
-                if count > 0 {
-                    inbound.buffer.received(count)
-                    inbound.buffer.growIfFull(count, of: space.count)
-                    _ = drain(wanted: -1)
-                    if channel.isEncrypted, channel.hasUnsentBytes { flush() }
-                }
+            isReadable = waitOrPause(deadline)
+            if isReadable, try receive() > 0 {
+                _ = drain(wanted: -1)
+                if channel.isEncrypted, channel.hasUnsentBytes { flush() }
             }
         } catch {
             lost(error, holding: .reader)

@@ -45,6 +45,28 @@ extension ByteWriter {
         }
     }
 
+    /// Bind, Execute and Sync on the unnamed portal, all rows, but without the cells: those are sent from where they lie.
+    ///
+    /// - Returns: where they belong.
+    package mutating func bindExecuteSync(
+        around cells: UnsafeRawBufferPointer, statement: UnsafeRawBufferPointer, parameterFormats: FormatCodes,
+        parameterCount: Int, resultFormats: FormatCodes
+    ) throws(EncodingError) -> Int {
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        let length = try ByteWriter.bindLength(
+            portal: nothing, statement: statement, parameterFormats: parameterFormats, parameterCount: parameterCount,
+            cells: cells, resultFormats: resultFormats)
+        append(1 &+ length &- cells.count &+ 15) { address in
+            ByteWriter.storeBind(
+                to: &address, length: length, portal: nothing, statement: statement,
+                parameterFormats: parameterFormats, parameterCount: parameterCount, cells: nothing,
+                resultFormats: resultFormats)
+            ByteWriter.storeExecute(to: &address)
+            ByteWriter.storeSync(to: &address)
+        }
+        return count &- 15 &- 2 &- 2 &* resultFormats.count
+    }
+
     /// Execute on the unnamed portal, all rows.
     @inline(__always)
     package mutating func execute() { append(10) { ByteWriter.storeExecute(to: &$0) } }

@@ -34,30 +34,58 @@ package struct Outbound: ~Copyable, Sendable {
         _ statement: PreparedStatement, parse: Bool, sync: Bool, _ parameters: Parameters, _ formats: FormatCodes,
         into writer: inout ByteWriter
     ) throws(EncodingError) -> Request {
-        var request = Request(sync ? .executesAndSyncs : .executes, statement: statement)
+        let parts: Request.Parts = sync ? .executesAndSyncs : .executes
+        return try execute(statement, parse: parse, parts, into: &writer) { (writer, name) throws(EncodingError) in
+            if sync {
+                try writer.bindExecuteSync(
+                    statement: name, parameterFormats: parameters.formats, parameterCount: parameters.count,
+                    cells: parameters.cells, resultFormats: formats)
+            } else {
+                try writer.bind(
+                    statement: name, parameterFormats: parameters.formats, parameterCount: parameters.count,
+                    cells: parameters.cells, resultFormats: formats)
+                writer.execute()
+            }
+        }
+    }
+
+    /// The same, with Sync, but without the cells of the parameters: those are sent from where they lie.
+    ///
+    /// - Returns: also where in the writer they belong.
+    package mutating func executeAroundCells(
+        _ statement: PreparedStatement, parse: Bool, _ parameters: Parameters, _ formats: FormatCodes,
+        into writer: inout ByteWriter
+    ) throws(EncodingError) -> (Request, place: Int) {
+        var place = 0
+        let request = try execute(statement, parse: parse, .executesAndSyncs, into: &writer) {
+            (writer, name) throws(EncodingError) in
+            place = try writer.bindExecuteSync(
+                around: parameters.cells, statement: name, parameterFormats: parameters.formats,
+                parameterCount: parameters.count, resultFormats: formats)
+        }
+        return (request, place)
+    }
+
+    /// - Parameter bind: writes Bind, Execute, and Sync if that is among the parts, to the statement of this name.
+    @inline(__always)
+    private mutating func execute(
+        _ statement: PreparedStatement, parse: Bool, _ parts: Request.Parts, into writer: inout ByteWriter,
+        _ bind: (inout ByteWriter, UnsafeRawBufferPointer) throws(EncodingError) -> Void
+    ) throws(EncodingError) -> Request {
+        var request = Request(parts, statement: statement)
         let start = writer.count
         let evicted = parse ? statements.evicted : []
         if parse { try self.parse(statement, into: &writer, &request) }
         do {
             try statement.name.withUnsafeBufferPointer { name throws(EncodingError) in
-                let name = UnsafeRawBufferPointer(name)
-                if sync {
-                    try writer.bindExecuteSync(
-                        statement: name, parameterFormats: parameters.formats, parameterCount: parameters.count,
-                        cells: parameters.cells, resultFormats: formats)
-                } else {
-                    try writer.bind(
-                        statement: name, parameterFormats: parameters.formats, parameterCount: parameters.count,
-                        cells: parameters.cells, resultFormats: formats)
-                    writer.execute()
-                }
+                try bind(&writer, UnsafeRawBufferPointer(name))
             }
         } catch {
             writer.truncate(to: start)
             if parse { takeBack(statement, evicted) }
             throw error
         }
-        messageCount &+= sync ? 3 : 2
+        messageCount &+= parts == .executesAndSyncs ? 3 : 2
         return request
     }
 

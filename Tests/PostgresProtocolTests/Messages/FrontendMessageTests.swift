@@ -223,6 +223,28 @@ let goldenMessages: [GoldenMessage] = [
         }
     },
     GoldenMessage(
+        "Bind, Execute and Sync, around cells that come from elsewhere",
+        "42",  // 'B'
+        "00000022",  // length, with the cells
+        "00",  // unnamed portal
+        "733100",  // statement "s1"
+        "0002 0001 0000",  // formats: binary, text
+        "0002",  // parameters
+        "00000004 0000002a ffffffff",  // the cells
+        "0002 0000 0001",  // results: text, binary
+        "45 00000009 00 00000000",  // Execute
+        "53 00000004"  // Sync
+    ) { writer throws(EncodingError) in
+        try withBytes("s1") { statement throws(EncodingError) in
+            try withBytes(of: twoCells) { cells throws(EncodingError) in
+                let place = try writer.bindExecuteSync(
+                    around: cells, statement: statement, parameterFormats: .mixed(binary: 0b01, count: 2),
+                    parameterCount: 2, resultFormats: .mixed(binary: 0b10, count: 2))
+                writer.insert(cells, at: place)
+            }
+        }
+    },
+    GoldenMessage(
         "Bind of nothing",
         "42",  // 'B'
         "00000010",  // length

@@ -40,6 +40,36 @@ struct OutboundTests {
         #expect(outbound.messageCount == 7)
     }
 
+    @Test func `cells may come from elsewhere`() throws {
+        var outbound = Outbound(statementCacheCapacity: 2)
+        var whole = ByteWriter()
+        var apart = ByteWriter()
+        let statement = outbound.statements.insert(key("SELECT $1"))
+        let cells: [UInt8] = [0, 0, 0, 2, 8, 9]
+        for parse in [true, false] {
+            let before = outbound.messageCount
+            try cells.withUnsafeBytes { cells in
+                let parameters = Outbound.Parameters(count: 1, formats: .all(.binary), cells: cells)
+                let request = try outbound.execute(
+                    statement, parse: parse, sync: true, parameters, .all(.binary), into: &whole)
+                let (same, place) = try outbound.executeAroundCells(
+                    statement, parse: parse, parameters, .all(.binary), into: &apart)
+                #expect(same.parts == request.parts)
+                #expect(apart.count == whole.count - cells.count)
+                apart.insert(cells, at: place)
+            }
+            #expect(apart.written == whole.written)
+            #expect(outbound.messageCount - before == (parse ? 10 : 6))
+        }
+        let end = whole.count
+        let bad = Outbound.Parameters(
+            count: 65_536, formats: .none, cells: UnsafeRawBufferPointer(start: nil, count: 0))
+        #expect(throws: EncodingError.tooMany("parameters", count: 65_536)) {
+            try outbound.executeAroundCells(statement, parse: false, bad, .all(.binary), into: &whole)
+        }
+        #expect(whole.count == end)
+    }
+
     @Test func `a portal is bound, fetched from and closed by its name`() throws {
         var outbound = Outbound(statementCacheCapacity: 1)
         _ = outbound.statements.insert(key("a"))

@@ -390,6 +390,12 @@ struct MockCancellingTests {
             sent: [.sync] + nextExecution + firstExecution)
     }
 
+    @Test func `a statement is taken back, and its large parameters with it`() async throws {
+        let text = String(repeating: "x", count: LargeParameters.minimum)
+        try await takeBack(
+            cancelled: "SELECT length(\(text)) AS n", behind: ["SELECT 1 AS n"], sent: [.sync] + nextExecution)
+    }
+
     @Test func `a first execution is taken back, and its Parse with it`() async throws {
         try await takeBack(cancelled: "SELECT 2 AS n", behind: ["SELECT 1 AS n"], sent: [.sync] + nextExecution)
     }
