@@ -66,7 +66,8 @@ struct LibPQWorkload {
                 if try libpq.copyOut(CopiedRow.copyOut) != count { throw Selecting.WrongAnswer() }
             }
             return .init(operations: statements * count, cost: meter.cost)
-        case .w1b, .w1a, .w1m, .w1g, .w1l, .w1s, .w3b, .w1o, .w2o, .encode, .decode, .requests, .replies, .replies1,
+        case .w1b, .w1a, .w1m, .w1g, .w1l, .w1s, .w3b, .w1o, .w2o, .w10, .encode, .decode, .requests, .replies,
+            .replies1,
             .datarows:
             throw ValidationError(
                 "libpq has no \(name) here; --libpq takes w1u, w1t, w2, w3, w4sync, w4one, w5, w6, w7 and w8.")

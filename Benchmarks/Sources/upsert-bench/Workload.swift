@@ -52,6 +52,7 @@ struct Workload: Sendable {
         case .w6: return try await copy(db, count)
         case .w7: return try await bulk(db, count)
         case .w8: return try await copyOut(db, count)
+        case .w10: return try await coalesced(db, count)
         case .encode: return try alone(count) { try Values.upsert.run($0) }
         case .decode:
             let rows = Values.binary(try await Values.binaryRows(db))
@@ -169,6 +170,24 @@ struct Workload: Sendable {
         let meter = Meter()
         for _ in 0..<statements { try await db.upsert(rows) }
         return Finished(operations: statements * count, cost: meter.cost)
+    }
+
+    private func coalesced(_ db: PostgresConnection, _ count: Int) async throws -> Finished {
+        try await db.execute("DROP TABLE IF EXISTS counters")
+        try await db.execute(Counter.createTable)
+        let writer = Coalescing.merged.writer(over: PostgresClient(try PostgresConfiguration(url: server.url)))
+        func increment(_ count: Int) async -> Tally {
+            let rows = Counter.drawn(count, keys: 5)
+            let parts = (0..<64).map { task in stride(from: task, to: rows.count, by: 64).map { rows[$0] } }
+            return await Scenario.together(parts.map { _ in writer }, parts: parts) { writer, row in
+                try await writer.upsert(row)
+            }
+        }
+        _ = await increment(1000)
+        let meter = Meter()
+        let total = await increment(count)
+        if let error = total.unexpected { throw error }
+        return Finished(operations: total.operations, cost: meter.cost, latencies: total.latencies)
     }
 
     /// Ten connections that come to the same five keys together, in each round on an empty table.

@@ -28,6 +28,8 @@ struct WorkloadCommand: ParsableCommand {
         case w1o, w2o
         /// Rows copied out as tuples, in binary form.
         case w8
+        /// Increments of five counters by 64 tasks that share a writer, which merges equal keys.
+        case w10
         /// Queries made of values; rows of five columns read from a buffered result. No connection is used meanwhile.
         case encode, decode
         /// Messages alone: Bind, Execute and Sync of an upsert; its reply; a SELECT's reply, of one row; DataRows of five columns, by

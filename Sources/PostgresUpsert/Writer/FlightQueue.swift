@@ -1,5 +1,3 @@
-import Postgres
-
 /// The rows that a writer has taken, in the order in which they came. Pure: no task, no clock, no lock.
 ///
 /// Theory of operation. A row is *in line* while as many rows as may be are inside, then *inside*, where it is ready to fly, or stands
@@ -8,41 +6,42 @@ import Postgres
 /// each row's key is looked at once however many rows share it, and rows of one key fly in the order in which they came.
 ///
 /// Whoever is to be told of something is put among the `signals`, which are called without the writer's lock.
-struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
-    typealias Landing = @Sendable (Result<Output?, PostgresError>) -> Void
+struct FlightQueue: Sendable {
     typealias Signal = @Sendable () -> Void
 
-    struct Entry: Sendable {
-        let number: Int
-        let row: Row
-        /// Rows of equal keys must not fly together; nil for one that may fly with any.
-        var key: [UInt8]?
-        let since: ContinuousClock.Instant
-    }
+    /// A row, and who is to be told of it. What the row is, only the writer knows: so nothing here is generic, and nothing that is
+    /// done under the writer's lock goes through the tables of a type that is unknown when the library is compiled.
+    ///
+    /// Safe to share: its variables are the queue's, which is behind the writer's lock.
+    class Guest: @unchecked Sendable {
+        fileprivate enum Place {
+            case outside, inLine, inside, flying, ended
+        }
 
-    /// A row that has not ended.
-    private struct Guest {
-        let entry: Entry
+        /// Rows of equal keys must not fly together; nil for one that may fly with any.
+        let key: [UInt8]?
+        let since = ContinuousClock.now
+        fileprivate var place = Place.outside
         /// The how manieth row it is.
-        let order: Int
-        /// Nil when nobody waits any more for a row that flies.
-        var land: Landing?
+        fileprivate(set) var order = 0
+        /// Nil when nobody waits any more.
+        fileprivate var told: Signal?
         /// Told when the row comes inside.
-        var enter: Signal?
-        var isInside = false
-        var isFlying = false
+        fileprivate var entered: Signal?
+
+        init(key: [UInt8]?) { self.key = key }
     }
 
     /// The rows of one key that are inside.
     private struct Chain {
         /// The one that is ready, or flies.
-        var head: Int
+        var head: Guest
         var isFlying = false
-        var behind = Fifo<Int>()
+        var behind = Fifo<Guest>()
 
         /// - Returns: whether another is to fly before it.
-        mutating func add(_ number: Int) -> Bool {
-            defer { behind.append(number) }
+        mutating func add(_ guest: Guest) -> Bool {
+            defer { behind.append(guest) }
             return !isFlying || !behind.isEmpty
         }
     }
@@ -55,16 +54,17 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     }
 
     private let limit: Int
-    private var guests: [Int: Guest] = [:]
+    /// How many rows have come and not ended.
+    private var present = 0
     private var inside = 0
-    private var line = Fifo<Int>()
-    private var ready = Fifo<Int>()
+    private var line = Fifo<Guest>()
+    private var ready = Fifo<Guest>()
     /// Ready, too: they waited for a row of their key. Apart, as they mostly came before all that are in `ready`.
-    private var released = Fifo<Int>()
+    private var released = Fifo<Guest>()
     private var chains: [[UInt8]: Chain] = [:]
     private var marks: [Int: Mark] = [:]
+    private var nextMark = 0
     private var order = 0
-    private var nextNumber = 0
     private var hasPilot = false
     private var signals: [Signal] = []
     /// How many left since the queues were last cleared of them.
@@ -79,26 +79,28 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     /// - Parameter limit: how many rows are inside at most.
     init(limit: Int) { self.limit = max(1, limit) }
 
-    mutating func number() -> Int {
-        nextNumber &+= 1
-        return nextNumber
-    }
-
-    /// How many numbers the queues hold, of those who left as well.
-    var numbersKept: Int { chains.values.reduce(line.count + ready.count + released.count) { $0 + $1.behind.count } }
+    /// How many rows the queues hold, those who left as well.
+    var rowsKept: Int { chains.values.reduce(line.count + ready.count + released.count) { $0 + $1.behind.count } }
 
     mutating func takeSignals() -> [Signal] {
+        if signals.isEmpty { return [] }
         defer { signals = [] }
         return signals
     }
 
-    /// - Parameter enter: called when the row is inside.
+    /// - Parameters:
+    ///   - entered: called when the row is inside.
+    ///   - told: called once, when it has landed or was left.
     /// - Returns: whether a pilot is needed.
-    mutating func add(_ entry: Entry, enter: Signal? = nil, land: @escaping Landing) -> Bool {
+    mutating func add(_ guest: Guest, entered: Signal? = nil, told: @escaping Signal) -> Bool {
         order &+= 1
-        guests[entry.number] = Guest(entry: entry, order: order, land: land, enter: enter)
+        guest.order = order
+        guest.told = told
+        guest.entered = entered
+        guest.place = .inLine
+        present &+= 1
         waiting &+= 1
-        line.append(entry.number)
+        line.append(guest)
         admit()
         if hasPilot { return false }
         hasPilot = true
@@ -106,22 +108,21 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     }
 
     private mutating func admit() {
-        while inside < limit, let number = line.popFirst() {
+        while inside < limit, let guest = line.popFirst() {
             // Who left is in line no longer.
-            guard let guest = guests[number] else { continue }
+            guard guest.place == .inLine else { continue }
             inside &+= 1
-            guests[number]?.isInside = true
-            guests[number]?.enter = nil
-            if let enter = guest.enter { signals.append(enter) }
-            guard let key = guest.entry.key else {
-                ready.append(number)
+            guest.place = .inside
+            if let entered = guest.entered.take() { signals.append(entered) }
+            guard let key = guest.key else {
+                ready.append(guest)
                 continue
             }
-            if let isPostponed = chains[key]?.add(number) {
+            if let isPostponed = chains[key]?.add(guest) {
                 if isPostponed { postponed &+= 1 }
             } else {
-                chains[key] = Chain(head: number)
-                ready.append(number)
+                chains[key] = Chain(head: guest)
+                ready.append(guest)
             }
         }
     }
@@ -129,12 +130,13 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     /// Called by the pilot when nothing of its last flight is in the air.
     ///
     /// - Returns: the rows of the next flight; empty when the pilot goes home.
-    mutating func next(atMost limit: Int) -> [Entry] {
-        var flight: [Entry] = []
-        while flight.count < max(limit, 1), let entry = nextReady() {
-            guests[entry.number]?.isFlying = true
-            if let key = entry.key { chains[key]?.isFlying = true }
-            flight.append(entry)
+    mutating func next(atMost limit: Int) -> [Guest] {
+        var flight: [Guest] = []
+        flight.reserveCapacity(min(limit, ready.count &+ released.count))
+        while flight.count < max(limit, 1), let guest = nextReady() {
+            guest.place = .flying
+            if let key = guest.key { chains[key]?.isFlying = true }
+            flight.append(guest)
         }
         waiting &-= flight.count
         flying &+= flight.count
@@ -143,76 +145,80 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
     }
 
     /// Whichever came first of those that are ready: behind each row of a key that never ends there is another one released.
-    private mutating func nextReady() -> Entry? {
-        let early = Self.first(of: &released, guests)
-        let other = Self.first(of: &ready, guests)
+    private mutating func nextReady() -> Guest? {
+        let early = Self.first(of: &released)
+        let other = Self.first(of: &ready)
         if let early, other.map({ early.order < $0.order }) ?? true {
             _ = released.popFirst()
-            return early.entry
+            return early
         }
         if other != nil { _ = ready.popFirst() }
-        return other?.entry
+        return other
     }
 
     /// The first that has not left.
-    private static func first(of queue: inout Fifo<Int>, _ guests: [Int: Guest]) -> Guest? {
-        while let number = queue.first {
-            if let guest = guests[number] { return guest }
+    private static func first(of queue: inout Fifo<Guest>) -> Guest? {
+        while let guest = queue.first {
+            if guest.place != .ended { return guest }
             _ = queue.popFirst()
         }
         return nil
     }
 
     /// The row has landed; whoever still waits for it is told.
-    mutating func land(_ number: Int, _ result: Result<Output?, PostgresError>) {
-        guard let guest = guests[number], guest.isFlying else { return }
+    ///
+    /// - Returns: whether somebody does.
+    mutating func land(_ guest: Guest) -> Bool {
+        guard guest.place == .flying else { return false }
         flying &-= 1
-        if let land = guest.land { signals.append { land(result) } }
+        let told = guest.told.take()
+        if let told { signals.append(told) }
         end(guest)
+        return told != nil
     }
 
     /// Whoever waits for the row leaves, and is told.
     ///
-    /// - Parameter result: by whether the row may have been sent.
-    mutating func leave(_ number: Int, _ result: (_ isFlying: Bool) -> Result<Output?, PostgresError>) {
-        guard let guest = guests[number], let land = guest.land else { return }
-        let result = result(guest.isFlying)
-        signals.append { land(result) }
-        if guest.isFlying {
-            guests[number]?.land = nil
-        } else {
-            waiting &-= 1
-            end(guest)
-            gone &+= 1
-            if gone > guests.count { forgetTheGone() }
-        }
+    /// - Returns: whether the row may have been sent; nil if nobody waits for it.
+    mutating func leave(_ guest: Guest) -> Bool? {
+        guard let told = guest.told.take() else { return nil }
+        signals.append(told)
+        if guest.place == .flying { return true }
+        waiting &-= 1
+        end(guest)
+        gone &+= 1
+        if gone > present { forgetTheGone() }
+        return false
     }
 
     /// Queues pass over those who left only when their turn comes, which may be never while a flight hangs.
     private mutating func forgetTheGone() {
         gone = 0
-        line.keep { guests[$0] != nil }
-        ready.keep { guests[$0] != nil }
-        released.keep { guests[$0] != nil }
-        for key in Array(chains.keys) { chains[key]?.behind.keep { guests[$0] != nil } }
+        line.keep { $0.place != .ended }
+        ready.keep { $0.place != .ended }
+        released.keep { $0.place != .ended }
+        for key in Array(chains.keys) { chains[key]?.behind.keep { $0.place != .ended } }
     }
 
     private mutating func end(_ guest: Guest) {
-        guests[guest.entry.number] = nil
+        let wasInside = guest.place != .inLine
+        guest.place = .ended
+        guest.entered = nil
+        present &-= 1
         for (number, mark) in marks where guest.order <= mark.order {
             if mark.remaining == 1 { leaveMark(number) } else { marks[number]?.remaining &-= 1 }
         }
-        guard guest.isInside else { return }
+        guard wasInside else { return }
         inside &-= 1
-        if let key = guest.entry.key { release(key, behind: guest.entry.number) }
+        if let key = guest.key { release(key, behind: guest) }
         admit()
     }
 
     /// The next row of this key is ready, if it was the first that has ended.
-    private mutating func release(_ key: [UInt8], behind number: Int) {
-        guard chains[key]?.head == number else { return }
+    private mutating func release(_ key: [UInt8], behind guest: Guest) {
+        guard chains[key]?.head === guest else { return }
         while let next = chains[key]?.behind.popFirst() {
-            guard guests[next] != nil else { continue }
+            guard next.place != .ended else { continue }
             chains[key]?.head = next
             chains[key]?.isFlying = false
             released.append(next)
@@ -221,10 +227,15 @@ struct FlightQueue<Row: Sendable, Output: Sendable>: Sendable {
         chains[key] = nil
     }
 
+    mutating func markNumber() -> Int {
+        nextMark &+= 1
+        return nextMark
+    }
+
     /// A mark behind all rows that have not ended; `pass` is called when they have.
     mutating func mark(_ number: Int, pass: @escaping Signal) {
-        if guests.isEmpty { return signals.append(pass) }
-        marks[number] = Mark(order: order, remaining: guests.count, pass: pass)
+        if present == 0 { return signals.append(pass) }
+        marks[number] = Mark(order: order, remaining: present, pass: pass)
     }
 
     /// The mark is passed, or whoever waits for it leaves.

@@ -6,67 +6,70 @@ extension UpsertWriter {
 
     private func pilot() async {
         while true {
-            let entries = state.withLock { state in
-                let entries = state.queue.next(atMost: options.maximumRows)
-                if !entries.isEmpty {
+            let maximumRows = options.maximumRows
+            let guests = state.withLock { state in
+                let guests = state.queue.next(atMost: maximumRows)
+                if !guests.isEmpty {
                     state.statistics.flights &+= 1
-                    state.statistics.rowsPerFlight.record(UInt64(entries.count))
+                    state.statistics.rowsPerFlight.record(UInt64(guests.count))
                 }
-                return entries
+                return guests
             }
-            if entries.isEmpty { return }
-            await fly(entries)
+            if guests.isEmpty { return }
+            // Nobody else is in the queue of this writer.
+            await fly(guests.compactMap { $0 as? Passenger })
+            // Those who were just told mostly come back with another row: they have their turns first, or the next flight would leave with
+            // the first few of them, and cost the others a commit.
+            if guests.count > 1 { await Task.yield() }
         }
     }
 
     /// Runs rows as one statement, and tells everybody; splits them when one of them is to blame.
-    private func fly(_ entries: [Entry]) async {
+    private func fly(_ flight: [Passenger]) async {
         var attempt = 1
         while true {
             do {
                 state.withLock { $0.statistics.statements &+= 1 }
-                return land(entries, try await run(entries.map(\.row)))
+                return land(flight, try await run(flight.map(\.row)))
             } catch {
                 if error.mayRunAgain, let pause = options.retry.pause(behindAttempt: attempt) {
                     attempt += 1
                     state.withLock { $0.statistics.retries &+= 1 }
                     try? await Task.sleep(for: pause)
-                } else if entries.count > 1, error.isAboutARow, declarationError() == nil {
+                } else if flight.count > 1, error.isAboutARow, declarationError() == nil {
                     state.withLock { $0.statistics.splits &+= 1 }
-                    let middle = entries.count / 2
-                    await fly(Array(entries[..<middle]))
-                    return await fly(Array(entries[middle...]))
+                    let middle = flight.count / 2
+                    await fly(Array(flight[..<middle]))
+                    return await fly(Array(flight[middle...]))
                 } else {
-                    return fail(entries, error)
+                    return fail(flight, error)
                 }
             }
         }
     }
 
-    private func land(_ entries: [Entry], _ outputs: [Output]?) {
-        if let outputs, outputs.count != entries.count {
+    private func land(_ flight: [Passenger], _ outputs: [Output]?) {
+        if let outputs, outputs.count != flight.count {
             return fail(
-                entries,
+                flight,
                 PostgresError(
-                    code: .rowCount, message: "table \"\(table)\": \(outputs.count) results of \(entries.count) rows",
+                    code: .rowCount, message: "table \"\(table)\": \(outputs.count) results of \(flight.count) rows",
                     outcome: .succeeded))
         }
-        let now = ContinuousClock.now
-        change { state in
-            for (index, entry) in entries.enumerated() {
-                state.statistics.wait.record(entry.since.duration(to: now))
-                state.queue.land(entry.number, .success(outputs?[index]))
-            }
-        }
+        land(flight) { .success(outputs?[$0]) }
     }
 
-    private func fail(_ entries: [Entry], _ error: PostgresError) {
+    private func fail(_ flight: [Passenger], _ error: PostgresError) {
+        state.withLock { $0.statistics.failedRows &+= flight.count }
+        land(flight) { _ in .failure(error) }
+    }
+
+    private func land(_ flight: [Passenger], _ outcome: (Int) -> Result<Output?, PostgresError>) {
         let now = ContinuousClock.now
-        change { state in
-            state.statistics.failedRows &+= entries.count
-            for entry in entries {
-                state.statistics.wait.record(entry.since.duration(to: now))
-                state.queue.land(entry.number, .failure(error))
+        state.change { state in
+            for (index, passenger) in flight.enumerated() {
+                state.statistics.wait.record(passenger.since.duration(to: now))
+                if state.queue.land(passenger) { passenger.outcome = outcome(index) }
             }
         }
     }

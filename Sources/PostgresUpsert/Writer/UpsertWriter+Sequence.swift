@@ -27,11 +27,11 @@ extension UpsertWriter {
             // What was read is handed in, whatever is known by then: nobody else has it.
             for try await row in rows {
                 sink.add()
-                let number = state.withLock { $0.queue.number() }
+                let passenger = Passenger(row, key: key(row))
                 add(
-                    row, number, enter: { sink.enter() },
-                    land: { result in
-                        switch result {
+                    passenger, entered: { sink.enter() },
+                    told: {
+                        switch passenger.outcome {
                         case .success: sink.land(nil)
                         case .failure(let error): sink.land((row, error))
                         }

@@ -32,14 +32,7 @@ public import Postgres
 ///
 /// SQL: that of the upsert, for one row or for many.
 public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable {
-    typealias Queue = FlightQueue<Row, Output>
-    typealias Entry = Queue.Entry
-
-    struct State: Sendable {
-        var queue: Queue
-        var isShutDown = false
-        var statistics = UpsertWriterStatistics()
-    }
+    typealias Passenger = WriterPassenger<Row, Output>
 
     let options: UpsertWriterOptions
     let table: String
@@ -49,7 +42,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     let declarationError: @Sendable () -> PostgresError?
     /// By what equal rows are known; nil for one that may fly with any other.
     let key: @Sendable (Row) -> [UInt8]?
-    let state: Lock<State>
+    let state: WriterState
 
     /// A writer over a pool: each flight takes a connection.
     public convenience init(
@@ -126,18 +119,7 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
         self.declarationError = declarationError
         self.key = key
         self.run = run
-        state = Lock(State(queue: Queue(limit: options.maximumWaiting)))
-    }
-
-    /// Changes the queue, and tells those whom it concerns, without the lock.
-    @discardableResult
-    func change<Result: Sendable>(_ change: (inout State) -> Result) -> Result {
-        let (result, signals) = state.withLock { state in
-            let result = change(&state)
-            return (result, state.queue.takeSignals())
-        }
-        for signal in signals { signal() }
-        return result
+        state = WriterState(limit: options.maximumWaiting)
     }
 
     /// Upserts a row with the next flight, and tells what became of it.
@@ -154,15 +136,14 @@ public final class UpsertWriter<Row: PostgresTable, Output: Sendable>: Sendable 
     /// Waits until every row that was handed in before has landed, well or badly. A cancelled task waits no longer, nor does one whose
     /// time is up.
     public func flush() async {
-        let number = state.withLock { $0.queue.number() }
+        let state = state
+        let number = state.withLock { $0.queue.markNumber() }
         await waitToBeTold { (tell: @escaping @Sendable (()) -> Void) in
-            change { $0.queue.mark(number) { tell(()) } }
+            state.change { $0.queue.mark(number) { tell(()) } }
         } leave: { _, _ in
-            self.leaveMark(number)
+            state.change { $0.queue.leaveMark(number) }
         }
     }
-
-    private func leaveMark(_ number: Int) { change { $0.queue.leaveMark(number) } }
 
     /// Takes no further rows (`writerShutDown`), and waits until those handed in have landed. The connection or the pool stays open.
     public func shutdown() async {
@@ -193,40 +174,40 @@ extension UpsertWriter where Output == Never {
 
 extension UpsertWriter {
     private func handIn(_ row: Row) async throws(PostgresError) -> Output? {
-        let number = state.withLock { $0.queue.number() }
-        return try await waitToBeTold {
-            add(row, number, land: $0)
+        let passenger = Passenger(row, key: key(row))
+        await waitToBeTold { (tell: @escaping @Sendable (()) -> Void) in
+            add(passenger, told: { tell(()) })
         } leave: {
-            self.leave(number, $0, $1)
-        }.get()
+            self.leave(passenger, $0, $1)
+        }
+        return try passenger.outcome.get()
     }
 
-    /// Takes a row; `enter` is called once, when there is room for it, and then `land`.
+    /// Takes a row; `entered` is called once, when there is room for it, and then `told`, when its outcome is known.
     func add(
-        _ row: Row, _ number: Int, enter: Queue.Signal? = nil, land: @escaping Queue.Landing
+        _ passenger: Passenger, entered: FlightQueue.Signal? = nil, told: @escaping FlightQueue.Signal
     ) {
-        let entry = Entry(number: number, row: row, key: key(row), since: .now)
-        let needsPilot = change { state -> Bool? in
+        let needsPilot = state.change { state -> Bool? in
             if state.isShutDown { return nil }
             state.statistics.rows &+= 1
-            return state.queue.add(entry, enter: enter, land: land)
+            return state.queue.add(passenger, entered: entered, told: told)
         }
         guard let needsPilot else {
-            enter?()
-            return land(.failure(shutDown))
+            passenger.outcome = .failure(shutDown)
+            entered?()
+            return told()
         }
         if needsPilot { start() }
     }
 
     /// Whoever waits for the row is told so, and waits no longer.
-    private func leave(_ number: Int, _ code: PostgresError.Code, _ reason: String) {
-        change { state in
-            state.queue.leave(number) { isFlying in
-                .failure(
-                    PostgresError(
-                        code: code, message: "table \"\(table)\": \(reason) while a row waited for its flight",
-                        outcome: isFlying ? .unknown : .notSent))
-            }
+    private func leave(_ passenger: Passenger, _ code: PostgresError.Code, _ reason: String) {
+        state.change { state in
+            guard let isFlying = state.queue.leave(passenger) else { return }
+            passenger.outcome = .failure(
+                PostgresError(
+                    code: code, message: "table \"\(table)\": \(reason) while a row waited for its flight",
+                    outcome: isFlying ? .unknown : .notSent))
         }
     }
 

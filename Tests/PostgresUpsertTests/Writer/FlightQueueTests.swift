@@ -6,43 +6,55 @@ import Testing
 @testable import PostgresUpsert
 
 @Suite struct FlightQueueTests {
-    private typealias Queue = FlightQueue<Int, Int>
+    /// A queue whose rows are known by the order in which they came.
+    private struct Queue {
+        var queue: FlightQueue
+        private var guests: [FlightQueue.Guest] = []
 
-    private func entry(_ queue: inout Queue, _ row: Int, key: UInt8? = nil) -> Queue.Entry {
-        Queue.Entry(number: queue.number(), row: row, key: key.map { [$0] }, since: .now)
+        init(limit: Int) { queue = FlightQueue(limit: limit) }
+
+        /// - Returns: the row's number, and whether a pilot is needed.
+        mutating func add(
+            _ key: UInt8? = nil, entered: FlightQueue.Signal? = nil, told: @escaping @Sendable () -> Void = {}
+        ) -> (number: Int, needsPilot: Bool) {
+            let guest = FlightQueue.Guest(key: key.map { [$0] })
+            let needsPilot = queue.add(guest, entered: entered, told: told)
+            guests.append(guest)
+            #expect(guest.order == guests.count)
+            return (guests.count, needsPilot)
+        }
+
+        mutating func fly(atMost limit: Int = 100) -> [Int] { queue.next(atMost: limit).map(\.order) }
+
+        @discardableResult
+        mutating func land(_ number: Int) -> Bool { queue.land(guests[number - 1]) }
+
+        @discardableResult
+        mutating func leave(_ number: Int) -> Bool? { queue.leave(guests[number - 1]) }
+
+        mutating func signal() { for signal in queue.takeSignals() { signal() } }
     }
 
     /// - Returns: the rows' numbers.
     @discardableResult
-    private func add(_ queue: inout Queue, _ keys: [UInt8?]) -> [Int] {
-        keys.map { key in
-            let new = entry(&queue, 0, key: key)
-            _ = queue.add(new) { _ in }
-            return new.number
-        }
-    }
-
-    private func fly(_ queue: inout Queue, atMost limit: Int = 100) -> [Int] {
-        queue.next(atMost: limit).map(\.number)
-    }
+    private func add(_ queue: inout Queue, _ keys: [UInt8?]) -> [Int] { keys.map { queue.add($0).number } }
 
     private func land(_ queue: inout Queue, _ numbers: [Int]) {
-        for number in numbers { queue.land(number, .success(1)) }
+        for number in numbers {
+            let isTold = queue.land(number)
+            #expect(isTold)
+        }
     }
 
     @Test func onePilotIsCalledUntilItRests() {
         var queue = Queue(limit: 10)
-        let first = entry(&queue, 1)
-        #expect(queue.add(first) { _ in })
-        let second = entry(&queue, 2)
-        #expect(!queue.add(second) { _ in })
-        #expect(queue.next(atMost: 10).map(\.row) == [1, 2])
-        let third = entry(&queue, 3)
-        #expect(!queue.add(third) { _ in })
-        #expect(queue.next(atMost: 10).map(\.row) == [3])
-        #expect(queue.next(atMost: 10).isEmpty)
-        let fourth = entry(&queue, 4)
-        #expect(queue.add(fourth) { _ in })
+        #expect(queue.add().needsPilot)
+        #expect(!queue.add().needsPilot)
+        #expect(queue.fly(atMost: 10) == [1, 2])
+        #expect(!queue.add().needsPilot)
+        #expect(queue.fly(atMost: 10) == [3])
+        #expect(queue.fly(atMost: 10).isEmpty)
+        #expect(queue.add().needsPilot)
     }
 
     @Test func aMarkPassesOnlyWhenEverythingBeforeItHasEnded() {
@@ -50,13 +62,13 @@ import Testing
         let passed = Atomic(false)
         func hasPassed() -> Bool { passed.load(ordering: .relaxed) }
         let before = add(&queue, [nil, nil, nil])
-        queue.mark(queue.number()) { passed.store(true, ordering: .relaxed) }
+        queue.queue.mark(queue.queue.markNumber()) { passed.store(true, ordering: .relaxed) }
         add(&queue, [nil])
-        land(&queue, fly(&queue))
-        queue.leave(before[2]) { _ in .success(nil) }
-        for signal in queue.takeSignals() { signal() }
+        land(&queue, queue.fly())
+        queue.leave(before[2])
+        queue.signal()
         #expect(hasPassed())
-        #expect(queue.waiting == 1)
+        #expect(queue.queue.waiting == 1)
     }
 
     @Test func whoFliesWithoutAWaiterIsStillWaitedFor() {
@@ -64,29 +76,31 @@ import Testing
         let passed = Atomic(false)
         func hasPassed() -> Bool { passed.load(ordering: .relaxed) }
         let row = add(&queue, [nil])[0]
-        #expect(fly(&queue) == [row])
-        queue.leave(row) { _ in .success(nil) }
-        queue.mark(queue.number()) { passed.store(true, ordering: .relaxed) }
-        for signal in queue.takeSignals() { signal() }
+        #expect(queue.fly() == [row])
+        queue.leave(row)
+        queue.queue.mark(queue.queue.markNumber()) { passed.store(true, ordering: .relaxed) }
+        queue.signal()
         #expect(!hasPassed())
-        land(&queue, [row])
-        for signal in queue.takeSignals() { signal() }
+        // It has landed, and nobody is to be told.
+        let isTold = queue.land(row)
+        #expect(!isTold)
+        queue.signal()
         #expect(hasPassed())
     }
 
     @Test func rowsOfOneKeyFlyOneAfterAnotherAndBeforeOthers() {
         var queue = Queue(limit: 100)
         let rows = add(&queue, [1, 2, 1, 1, nil])
-        #expect(fly(&queue) == [rows[0], rows[1], rows[4]])
+        #expect(queue.fly() == [rows[0], rows[1], rows[4]])
         let late = add(&queue, [1, 2, nil])
         land(&queue, [rows[0], rows[1], rows[4]])
-        #expect(fly(&queue) == [rows[2], late[1], late[2]])
+        #expect(queue.fly() == [rows[2], late[1], late[2]])
         land(&queue, [rows[2], late[1], late[2]])
         // Who leaves is passed over.
-        queue.leave(rows[3]) { _ in .success(nil) }
-        #expect(fly(&queue) == [late[0]])
+        queue.leave(rows[3])
+        #expect(queue.fly() == [late[0]])
         // The second, the third, and the one that came while two were still to fly.
-        #expect(queue.postponed == 3)
+        #expect(queue.queue.postponed == 3)
     }
 
     /// What waited for a row of its key goes before those that came behind it, and before no others.
@@ -95,7 +109,7 @@ import Testing
         let rows = add(&queue, [1, 1, nil, 1, 2, 1])
         var flown: [Int] = []
         for step in rows.indices {
-            let flight = fly(&queue, atMost: 1)
+            let flight = queue.fly(atMost: 1)
             flown += flight
             land(&queue, flight)
             // There is always more of the hot key.
@@ -108,30 +122,30 @@ import Testing
     @Test func whoLeavesIsForgottenThoughNothingLands() {
         var queue = Queue(limit: 8)
         let held = add(&queue, [1, nil])
-        #expect(fly(&queue) == held)
+        #expect(queue.fly() == held)
         let staying = add(&queue, [1, nil, 2])
         for key: UInt8? in [1, nil, 2, 3] {
             for _ in 0..<1000 {
                 // Inside and, with the rest of them, in line.
-                for number in add(&queue, [key, key, key, key]) { queue.leave(number) { _ in .success(nil) } }
-                _ = queue.takeSignals()
+                for number in add(&queue, [key, key, key, key]) { queue.leave(number) }
+                _ = queue.queue.takeSignals()
             }
         }
-        #expect(queue.numbersKept <= 2 * (held.count + staying.count))
+        #expect(queue.queue.rowsKept <= 2 * (held.count + staying.count))
         land(&queue, held)
-        #expect(fly(&queue) == staying)
+        #expect(queue.fly() == staying)
         land(&queue, staying)
-        #expect(fly(&queue).isEmpty)
+        #expect(queue.fly().isEmpty)
     }
 
     @Test func whoIsToFlyFirstAndLeavesMakesRoomForTheNextOfItsKey() {
         var queue = Queue(limit: 100)
         let rows = add(&queue, [1, 1])
-        queue.leave(rows[0]) { _ in .success(nil) }
-        #expect(fly(&queue) == [rows[1]])
+        queue.leave(rows[0])
+        #expect(queue.fly() == [rows[1]])
         land(&queue, [rows[1]])
         let next = add(&queue, [1])
-        #expect(fly(&queue) == next)
+        #expect(queue.fly() == next)
     }
 
     @Test func onlySoManyAreInside() {
@@ -139,31 +153,31 @@ import Testing
         let entered = Lock<[Int]>([])
         var numbers: [Int] = []
         for row in 0..<5 {
-            let new = entry(&queue, row)
-            numbers.append(new.number)
-            _ = queue.add(new, enter: { entered.withLock { $0.append(row) } }, land: { _ in })
+            numbers.append(queue.add(entered: { entered.withLock { $0.append(row) } }).number)
         }
         func whoEntered() -> [Int] {
-            for signal in queue.takeSignals() { signal() }
+            queue.signal()
             return entered.withLock { $0 }
         }
         #expect(whoEntered() == [0, 1])
-        #expect(queue.waiting == 5)
-        #expect(fly(&queue) == Array(numbers[..<2]))
+        #expect(queue.queue.waiting == 5)
+        #expect(queue.fly() == Array(numbers[..<2]))
         #expect(whoEntered() == [0, 1])
         land(&queue, [numbers[1]])
         #expect(whoEntered() == [0, 1, 2])
         // Who leaves the line makes no room, who leaves from inside does.
-        queue.leave(numbers[3]) { _ in .success(nil) }
+        queue.leave(numbers[3])
         #expect(whoEntered() == [0, 1, 2])
-        queue.leave(numbers[2]) { _ in .success(nil) }
+        queue.leave(numbers[2])
         #expect(whoEntered() == [0, 1, 2, 4])
         // Room is made by a row that flies when it lands, not when it is left alone.
         let last = add(&queue, [nil])[0]
-        queue.leave(numbers[0]) { _ in .success(nil) }
-        #expect(fly(&queue) == [numbers[4]])
-        land(&queue, [numbers[0]])
-        #expect(fly(&queue) == [last])
+        let left = [queue.leave(numbers[0]), queue.leave(numbers[0])]
+        #expect(left == [true, nil])
+        #expect(queue.fly() == [numbers[4]])
+        let isTold = [queue.land(numbers[0]), queue.land(numbers[0])]
+        #expect(isTold == [false, false])
+        #expect(queue.fly() == [last])
     }
 
     /// Whatever happens in whatever order: each row is told of once, no flight holds a key twice, rows of a key fly in their order, no
@@ -185,16 +199,15 @@ import Testing
         func step(_ choice: Int) {
             switch choice {
             case 0..<5:
-                let number = queue.number()
                 let key = Bool.random(using: &generator) ? UInt8.random(in: 0..<4, using: &generator) : nil
-                keys[number] = key
                 added += 1
-                let row = Queue.Entry(number: number, row: 0, key: key.map { [$0] }, since: .now)
-                _ = queue.add(row) { _ in told.withLock { $0[number, default: 0] += 1 } }
+                let number = added
+                keys[number] = key
+                _ = queue.add(key, told: { told.withLock { $0[number, default: 0] += 1 } })
                 waiting.append(number)
             case 5, 6:
                 guard flight.isEmpty else { return }
-                flight = fly(&queue, atMost: Int.random(in: 1...7, using: &generator))
+                flight = queue.fly(atMost: Int.random(in: 1...7, using: &generator))
                 #expect(flight.isEmpty == waiting.isEmpty)
                 #expect(flight.count <= limit)
                 let flown = flight.compactMap { keys[$0] }
@@ -208,7 +221,8 @@ import Testing
                 waiting.removeAll { flight.contains($0) }
             case 7:
                 guard let number = flight.randomElement(using: &generator) else { return }
-                queue.land(number, .success(1))
+                let isTold = queue.land(number)
+                #expect(isTold != left.contains(number))
                 flight.removeAll { $0 == number }
                 for mark in marks.keys { marks[mark]?.remove(number) }
             case 8:
@@ -216,24 +230,22 @@ import Testing
                     return
                 }
                 let flies = flight.contains(number)
-                queue.leave(number) { isFlying in
-                    #expect(isFlying == flies)
-                    return .success(nil)
-                }
+                let isFlying = queue.leave(number)
+                #expect(isFlying == flies)
                 left.insert(number)
                 guard !flies else { return }
                 waiting.removeAll { $0 == number }
                 for mark in marks.keys { marks[mark]?.remove(number) }
             default:
-                let number = queue.number()
+                let number = queue.queue.markNumber()
                 marks[number] = Set(waiting + flight)
-                queue.mark(number) { passed.withLock { $0[number, default: 0] += 1 } }
+                queue.queue.mark(number) { passed.withLock { $0[number, default: 0] += 1 } }
             }
         }
         func check() {
-            for signal in queue.takeSignals() { signal() }
-            #expect(queue.waiting == waiting.count)
-            #expect(queue.flying == flight.count)
+            queue.signal()
+            #expect(queue.queue.waiting == waiting.count)
+            #expect(queue.queue.flying == flight.count)
             let ended = marks.filter { $0.value.isEmpty }.keys
             let passings = passed.withLock { $0 }
             #expect(passings.count == ended.count)
