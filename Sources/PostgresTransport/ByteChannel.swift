@@ -18,7 +18,7 @@ package struct ChannelCounters: Sendable, Hashable {
 
 /// Bytes to and from a peer, plain or encrypted, never blocking.
 ///
-/// At any time one thread may be the sender (`send`, `waitWritable`, `sendCloseNotify`) and one the reader (`receive`, `waitReadable`); they
+/// At any time one thread may be the sender (`send`, `waitWritable`, `sendCloseNotify`) and one the reader (`receive`, `waitReadable`, `pause`); they
 /// need no lock against each other. Whoever hands such a role from one thread to another does it under a lock of its own.
 ///
 /// Safe to share: `engine` is set before the channel is (by `startTLS`, from the only task that knows it). The counters
@@ -53,16 +53,28 @@ package final class ByteChannel: @unchecked Sendable {
 
     /// As ``send(_:)``, of bytes that lie in several places. With TLS, which copies them anyway, one place after the other.
     package func send(_ parts: ScatteredBytes) throws(TransportError) -> Int {
-        if let engine {
-            var accepted = try engine.send(parts.head, socket)
-            if accepted == parts.head.count { accepted &+= try engine.send(parts.body, socket) }
-            if accepted == parts.head.count &+ parts.body.count { accepted &+= try engine.send(parts.tail, socket) }
-            return accepted
-        }
+        if let engine { return try send(parts, engine) }
         sendCalls &+= 1
         let count = try socket.send(parts)
         bytesSent &+= count
         return count
+    }
+
+    private func send(_ parts: ScatteredBytes, _ engine: TLSEngine) throws(TransportError) -> Int {
+        if parts.count == 0 { return try engine.send(parts.head, socket) }
+        var accepted = 0
+        for part in [parts.head, parts.body, parts.tail] where !part.isEmpty {
+            do throws(TransportError) {
+                let count = try engine.send(part, socket)
+                accepted &+= count
+                if count < part.count { break }
+            } catch {
+                // The failure stays, and is the next call's. What is on its way may have arrived.
+                if accepted == 0 { throw error }
+                break
+            }
+        }
+        return accepted
     }
 
     /// Whether ciphertext waits until the socket is writable, and then for `send`. To be looked at after each `send`, and,

@@ -186,5 +186,9 @@ extension ConnectionCore {
         guard !state.isDescriptorClosed, !state.sending, state.reader != .caller, !state.loopReads else { return }
         state.isDescriptorClosed = true
         channel.close()
+        // Nobody is the sender, and nobody will be. What it could not send may be large.
+        outgoing.removeAll()
+        outgoingSent = 0
+        outgoingParameters = nil
     }
 }

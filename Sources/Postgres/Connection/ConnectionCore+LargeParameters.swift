@@ -4,7 +4,8 @@ import Synchronization
 
 /// Parameters that leave from where the query has them: copying so much would cost more than all else that is done for it.
 ///
-/// Immutable once the query is made, and held until the last byte is sent.
+/// Immutable once the query is made, and held until the last byte is sent or the connection has ended. Only of a statement in a Sync
+/// group of its own; those of pipelines, streams and cursors are copied.
 struct LargeParameters {
     let storage: QueryStorage
     /// Where in the buffer of their messages they belong.
@@ -37,8 +38,8 @@ extension ConnectionCore {
                 // The role was taken, and with it all that was pending, under this lock.
                 outgoingParameters = parameters
                 state.sentBytes &+= parameters.bytes.count
-            case .queued(_, flush: false), .noRoom:
-                state.pending.insert(parameters.bytes, at: parameters.place)
+            case .queued(_, flush: false): state.pending.insert(parameters.bytes, at: parameters.place)
+            case .noRoom: break
             }
             return begun
         }

@@ -58,7 +58,7 @@ extension ConnectionCore {
         if channel.isEncrypted, channel.hasUnsentBytes { flush() }
     }
 
-    /// Begins, goes on with or ends pausing: see ``ReadPause``.
+    /// Begins, goes on with or ends pausing: see ``ReadPause`` and ``BlockPause``.
     private func letGather(_ received: Int, _ state: inout ConnectionState) {
         var pauses = false
         if state.queue.count > 0, state.reader == .loop {
@@ -194,6 +194,7 @@ extension ConnectionCore {
     @inline(__always)
     func begin(_ first: borrowing InFlight) {
         head.formats = first.formats
+        blockPause.resultBegins()
         if case .none = first.collector {} else { head.collector = first.collector }
         inbound.begin(first.request)
     }

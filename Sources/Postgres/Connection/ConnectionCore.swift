@@ -18,8 +18,8 @@ import Synchronization
 /// loop sends them in one piece at the end of its turn. Reading never waits for writing: neither role waits for the other.
 /// After a failure the connection is closed for good, and every waiter gets an error that says whether its bytes had been sent.
 ///
-/// Safe to share: `state` is behind its lock; `inbound`, `head`, `readingSince`, `blockPause` and `lastColumns` belong to the reader, `outgoing`,
-/// `outgoingParameters`, `outgoingSent` and `sendsWithoutPatience` to the sender; everything else is constant.
+/// Safe to share: `state` is behind its lock; `inbound`, `head`, `readingSince`, `blockPause` and `lastColumns` belong to the reader,
+/// `outgoing`, `outgoingParameters`, `outgoingSent` and `sendsWithoutPatience` to the sender; everything else is constant.
 final class ConnectionCore: EventHandler, @unchecked Sendable {
     let state: Lock<ConnectionState>
     let channel: ByteChannel

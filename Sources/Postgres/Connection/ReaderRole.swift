@@ -98,6 +98,13 @@ struct BlockPause {
 
     var isDue: Bool { blocks >= BlockPause.blocksBefore && readsWithoutPause == 0 && !isMuch }
 
+    /// Whatever came before, nothing is known of what the next result will be like.
+    @inline(__always)
+    mutating func resultBegins() {
+        blocks = 0
+        isAfterPause = false
+    }
+
     mutating func paused() { isAfterPause = true }
 
     @inline(__always)

@@ -63,7 +63,7 @@ struct QueryHeader {
 }
 
 /// A query in one allocation: header, segment records, and behind them the parameter cells as Bind wants them, so that
-/// sending is one copy.
+/// sending is one copy, or none.
 ///
 /// The element is a word and not a byte so that the segment records behind the header are aligned.
 @usableFromInline

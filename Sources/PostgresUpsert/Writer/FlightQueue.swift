@@ -79,7 +79,7 @@ struct FlightQueue: Sendable {
     /// - Parameter limit: how many rows are inside at most.
     init(limit: Int) { self.limit = max(1, limit) }
 
-    /// How many rows the queues hold, those who left as well.
+    /// How many rows the queues hold, those who left as well: of these not more than there are others.
     var rowsKept: Int { chains.values.reduce(line.count + ready.count + released.count) { $0 + $1.behind.count } }
 
     mutating func takeSignals() -> [Signal] {

@@ -33,7 +33,7 @@ final class WriterState: Sendable {
 /// Safe to share: `outcome` is written once, before whoever waits for the row is told, and read by nobody else.
 final class WriterPassenger<Row: Sendable, Output: Sendable>: FlightQueue.Guest, @unchecked Sendable {
     let row: Row
-    var outcome: Result<Output?, PostgresError> = .success(nil)
+    var outcome: Result<Output?, PostgresError> = .failure(.upsert("a row was told of without an outcome"))
 
     init(_ row: Row, key: [UInt8]?) {
         self.row = row

@@ -1,9 +1,13 @@
+import PostgresTransport
+import Synchronization
+import TestTurns
 import Testing
 
 @testable import Postgres
+@testable import PostgresTesting
 
 /// When a reader lets the blocks of a long result gather.
-struct BlockPauseTests {
+@Suite(.inTurn, .timeLimit(.minutes(1))) struct BlockPauseTests {
     private static let space = 131_072
 
     /// In the middle of a long result.
@@ -67,6 +71,31 @@ struct BlockPauseTests {
         #expect(!pause.isDue)
         for _ in 0..<BlockPause.blocksBefore { pause.received(8192, of: Self.space) }
         #expect(pause.isDue)
+    }
+
+    @Test func itsLastBlockMayBeLarge() {
+        var pause = warm()
+        paused(&pause, received: 20_000)
+        pause.resultBegins()
+        #expect(!pause.isDue)
+        for _ in 0..<BlockPause.blocksBefore { pause.received(8192, of: Self.space) }
+        #expect(pause.isDue)
+    }
+
+    @Test(arguments: [true, false]) func eachRequestBeginsAnew(callersMayRead: Bool) async throws {
+        let row = [UInt8](repeating: 120, count: 5000)
+        let reply = Message.reply(columns: [Message.Column("text", type: 25)], rows: [[row]])
+        try await withMock([.expect(firstExecution), .send(reply)]) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            // As a long result leaves it.
+            db.core.state.withLock { _ in
+                for _ in 0..<BlockPause.blocksBefore { db.core.blockPause.received(8192, of: Self.space) }
+            }
+            let text = try await db.query("SELECT text", as: String.self).one()
+            #expect(text.utf8.count == row.count)
+            #expect(db.core.state.withLock { _ in !db.core.blockPause.isDue })
+        }
     }
 
     @Test func ofAReadThatFilledMuchThereIsMoreAtHand() {

@@ -21,7 +21,13 @@ struct MockLargeParameterTests {
         return try await Task(executorPreference: EventLoop.shared) { try await body() }.value
     }
 
-    private static let big = [UInt8]((0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
+    /// More than the sockets hold. Of a period that no buffer has.
+    private static let big = {
+        let pattern = [UInt8]((0..<100_003).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) })
+        var bytes: [UInt8] = []
+        while bytes.count < 32 << 20 { bytes += pattern }
+        return bytes
+    }()
 
     /// The body of the Bind that carries `parameter` alone to the first statement of a connection.
     private func bind(_ parameter: [UInt8]) -> [UInt8] {
@@ -33,7 +39,7 @@ struct MockLargeParameterTests {
         return query.as(Int32.self)
     }
 
-    @Test(arguments: Caller.allCases, [LargeParameters.minimum - 5, LargeParameters.minimum - 4, 3_000_000])
+    @Test(arguments: Caller.allCases, [LargeParameters.minimum - 5, LargeParameters.minimum - 4, 32 << 20])
     func `all bytes arrive, in their order, also if the server reads late`(caller: Caller, size: Int) async throws {
         let gate = Gate()
         let bytes = Array(Self.big.prefix(size))
@@ -50,7 +56,14 @@ struct MockLargeParameterTests {
                     return try await [first, second].sorted()
                 }
             }
-            await eventually { db.core.state.withLock { $0.queue.count == 2 } }
+            // On the loop the first is copied, and there is no room for the second before it has left.
+            let queued = caller == .loop && size > ConnectionState.pendingLimit ? 1 : 2
+            await eventually { db.core.state.withLock { $0.queue.count == queued } }
+            if size > 1 << 20, caller != .loop {
+                // The socket is full, and the rest is not copied.
+                await eventually { db.core.state.withLock { $0.wantsWrite && db.core.outgoingParameters != nil } }
+                #expect(db.core.state.withLock { _ in db.core.outgoing.count } < 1000)
+            }
             gate.open()
             #expect(try await numbers.value == [1, 2])
             let third = try await run(as: caller) { try await db.query(Self.number([7])).one() }
@@ -72,7 +85,27 @@ struct MockLargeParameterTests {
             #expect(error?.outcome == .unknown)
             #expect(error?.sql == "SELECT length($1) AS n")
             #expect(db.isClosed)
-            #expect(db.core.unsentBytes == 0)
+            await eventually { db.core.state.withLock { !$0.sending && db.core.unsentBytes == 0 } }
+        }
+    }
+
+    @Test(arguments: Caller.allCases)
+    func `closing in the middle of them leaves nothing`(caller: Caller) async throws {
+        let gate = Gate()
+        try await withMock([.wait(for: gate), .receive(until: .parse)], mayEndEarly: true) {
+            $0.callersMayRead = caller == .readsForItself
+        } _: { db, _ in
+            let task = Task {
+                await failure { try await run(as: caller) { try await db.query(Self.number(Self.big)).one() } }
+            }
+            await eventually { db.core.state.withLock { $0.wantsWrite } }
+            db.close()
+            let error = await task.value
+            #expect(error?.code == .connectionClosed)
+            #expect(error?.outcome == .unknown)
+            await eventually { db.core.state.withLock { !$0.sending && db.core.unsentBytes == 0 } }
+            #expect(db.core.state.withLock { _ in db.core.outgoingParameters == nil })
+            gate.open()
         }
     }
 
