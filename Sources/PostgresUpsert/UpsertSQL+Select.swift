@@ -68,11 +68,14 @@ extension TableLayout {
     /// The table's oid.
     var regclass: String { "\(literal(quotedName))::regclass::oid" }
 
-    /// Stands beside a lateral subquery with the condition `isOwn`. A view has no tableoid: there the name means that of `o`.
-    var own: String { "(SELECT \(regclass) AS tableoid) AS o" }
+    /// Stands beside a lateral subquery with the condition `isOwn`. A view has no tableoid: there the name means that of this.
+    var own: String { "(SELECT \(regclass) AS tableoid) AS \(ownAlias)" }
+
+    // A table of that name hides the alias.
+    private var ownAlias: String { name.utf8.elementsEqual("upsert_own".utf8) ? "upsert_own_table" : "upsert_own" }
 
     /// Rows of tables that inherit from it do not conflict; those of its partitions do.
-    var isOwn: String { isOwn("tableoid", "o.tableoid") }
+    var isOwn: String { isOwn("tableoid", "\(ownAlias).tableoid") }
 
     /// - Parameter oid: of the table, however it is written.
     func isOwn(_ tableoid: String, _ oid: String) -> String {

@@ -117,9 +117,9 @@ import Testing
             PageStats.upsert.doSelect().returning(\.hits).outcomes().sql == "WITH upsert_written AS (" + Self.head + """
                 VALUES ($1, $2, now()) ON CONFLICT ("path") DO NOTHING RETURNING "hits" AS r1, true AS inserted) \
                 SELECT r1 AS "hits", inserted FROM upsert_written UNION ALL \
-                SELECT s.* FROM (SELECT '"page_stats"'::regclass::oid AS tableoid) AS o CROSS JOIN LATERAL \
-                (SELECT "hits", false FROM "page_stats" WHERE "path" = $1 AND (tableoid = o.tableoid \
-                OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = o.tableoid)) \
+                SELECT s.* FROM (SELECT '"page_stats"'::regclass::oid AS tableoid) AS upsert_own CROSS JOIN LATERAL \
+                (SELECT "hits", false FROM "page_stats" WHERE "path" = $1 AND (tableoid = upsert_own.tableoid \
+                OR (SELECT relkind = 'p' FROM pg_catalog.pg_class WHERE oid = upsert_own.tableoid)) \
                 AND NOT EXISTS (SELECT FROM upsert_written)) AS s
                 """)
         let partial = PageStats.upsert.onConflict(\.path, where: "hits > 0 OR false").doSelect().returning(\.hits)

@@ -287,7 +287,9 @@ import Testing
         #expect(
             Article.upsert.onConflict(\.score).doSelect().returning(\.title).sql.contains(
                 "\"score\" = (jsonb_populate_record(NULL::\"blog\".\"articles\", jsonb_build_object('tenant', $1, "))
-        #expect(PageStats.upsert.doSelect().returning(\.hits).sql.contains("WHERE \"path\" = $1 AND (tableoid = o."))
+        #expect(
+            PageStats.upsert.doSelect().returning(\.hits).sql.contains(
+                "WHERE \"path\" = $1 AND (tableoid = upsert_own."))
     }
 }
 

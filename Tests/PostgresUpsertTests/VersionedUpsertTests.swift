@@ -33,10 +33,10 @@ import Testing
         let query = try Document.upsert.version(\.version).current(of: document)
         #expect(
             query.query.sql == """
-                SELECT s.* FROM (SELECT '"app"."documents"'::regclass::oid AS tableoid) AS o CROSS JOIN LATERAL \
+                SELECT s.* FROM (SELECT '"app"."documents"'::regclass::oid AS tableoid) AS upsert_own CROSS JOIN LATERAL \
                 (SELECT "tenant", "id", "body", "version" FROM "app"."documents" \
-                WHERE "tenant" = $1 AND "id" = $2::uuid AND (tableoid = o.tableoid OR (SELECT relkind = 'p' \
-                FROM pg_catalog.pg_class WHERE oid = o.tableoid))) AS s
+                WHERE "tenant" = $1 AND "id" = $2::uuid AND (tableoid = upsert_own.tableoid OR (SELECT relkind = 'p' \
+                FROM pg_catalog.pg_class WHERE oid = upsert_own.tableoid))) AS s
                 """)
     }
 

@@ -41,6 +41,30 @@ struct UpsertKeyTypeTests {
         db.close()
     }
 
+    /// The row that is there is the table's own, whatever the table is called.
+    @Test func u21ATableCalledAsAnAliasHasRowsOfItsOwn() async throws {
+        let db = try await connect()
+        try await db.script(
+            """
+            DROP SCHEMA IF EXISTS upsert_key_types CASCADE;
+            CREATE SCHEMA upsert_key_types;
+            SET search_path = upsert_key_types
+            """)
+        func check<Row: PostgresTable>(_ row: Row, _ n: any KeyPath<Row, Int> & Sendable) async throws {
+            let name = Row.table.name
+            try await db.execute("CREATE TABLE \(identifier: name) (id int8 PRIMARY KEY, n int8 NOT NULL)")
+            try await db.execute("CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (\(identifier: name))")
+            try await db.execute("INSERT INTO \(identifier: name) VALUES (1, 10)")
+            try await db.execute("INSERT INTO heir VALUES (1, 20)")
+            let found = Array(try await db.upsert(Upsert(row).doSelect().returning(n)))
+            #expect(found == [10], "\(name)")
+            try await db.execute("DROP TABLE heir")
+        }
+        try await check(CalledO(id: 1, n: 0), \.n)
+        try await check(CalledUpsertOwn(id: 1, n: 0), \.n)
+        db.close()
+    }
+
     /// A key is compared as the column holds it, by way of a row of the table. Where that cannot be, the error says what to do.
     @Test func u21AColumnThatIsNotDeclaredAndNeverNull() async throws {
         let db = try await connect()
@@ -236,6 +260,26 @@ private struct NamedAsType: PostgresTable {
         Column("name", \.name, .primaryKey)
         Column("n", \.n)
         Column("size", \.size)
+    }
+}
+
+private struct CalledO: PostgresTable {
+    var id: Int
+    var n: Int
+
+    static let table = Table<Self>("o") {
+        Column("id", \.id, .primaryKey)
+        Column("n", \.n)
+    }
+}
+
+private struct CalledUpsertOwn: PostgresTable {
+    var id: Int
+    var n: Int
+
+    static let table = Table<Self>("upsert_own") {
+        Column("id", \.id, .primaryKey)
+        Column("n", \.n)
     }
 }
 
