@@ -18,8 +18,8 @@ package struct ChannelCounters: Sendable, Hashable {
 
 /// Bytes to and from a peer, plain or encrypted, never blocking.
 ///
-/// At any time one thread may be the sender (`send`, `waitWritable`, `sendCloseNotify`) and one the reader (`receive`, `waitReadable`, `pause`); they
-/// need no lock against each other. Whoever hands such a role from one thread to another does it under a lock of its own.
+/// At any time one thread may be the sender (`send`, `waitWritable`, `sendCloseNotify`) and one the reader (`receive`, `waitReadable`,
+/// `pause`); they need no lock against each other. Whoever hands such a role from one thread to another does it under a lock of its own.
 ///
 /// Safe to share: `engine` is set before the channel is (by `startTLS`, from the only task that knows it). The counters
 /// belong to the two roles; ``senderCounters`` may be read by the sender, ``readerCounters`` by the reader, or by anybody

@@ -268,7 +268,7 @@ struct UpsertProofTests {
         return written.load(ordering: .relaxed)
     }
 
-    /// Batches that lock keys in opposite orders, which sorted ones never do: the server ends one of them, and it is run again.
+    /// Transactions that lock keys in opposite orders, which sorted batches never do: the server ends one of them, and it is run again.
     @Test func aDeadlockMadeOnPurposeIsRunAgain() async throws {
         let db = try await table()
         defer { db.close() }

@@ -71,21 +71,22 @@ extension ConnectionCore {
 
     /// Writes one CopyData, on a thread of the cooperative pool: it waits for the socket only with a permit.
     private func copyData(
-        _ stream: RowStream, _ bytes: RawSpan, as lease: Int
+        _ stream: RowStream, _ bytes: some CopiedBytes, from offset: Int, as lease: Int
     ) throws(PostgresError) -> Int {
         let permit = callersMayRead && !loop.isCurrent && PollPermit.take()
         defer { if permit { PollPermit.giveBack() } }
-        return try copyData(stream, bytes, permit ? .waits : .none, as: lease)
+        return try copyData(stream, bytes, from: offset, permit ? .waits : .none, as: lease)
     }
 
     /// Writes one CopyData.
     ///
     /// - Returns: how many of the bytes were taken; 0 if there is no room.
     private func copyData(
-        _ stream: RowStream, _ bytes: RawSpan, _ patience: SendPatience, as lease: Int
+        _ stream: RowStream, _ bytes: some CopiedBytes, from offset: Int, _ patience: SendPatience, as lease: Int
     ) throws(PostgresError) -> Int {
-        try bytes.extracting(first: ConnectionCore.copyDataLimit).withUnsafeBytes { piece throws(PostgresError) in
-            try copyPiece(stream, piece, patience, as: lease)
+        try bytes.withBytes(from: offset) { rest throws(PostgresError) in
+            let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(ConnectionCore.copyDataLimit))
+            return try copyPiece(stream, piece, patience, as: lease)
         }
     }
 
@@ -153,14 +154,14 @@ extension ConnectionCore {
 
     /// Writes bytes of a COPY, waiting for room.
     nonisolated(nonsending) func writeCopyData(
-        _ stream: RowStream, _ bytes: [UInt8], as lease: Int
+        _ stream: RowStream, _ bytes: some CopiedBytes, as lease: Int
     ) async throws(PostgresError) {
         var offset = 0
         var deadline: Deadline??
-        while offset < bytes.count {
+        while offset < bytes.byteCount {
             if Task.isCancelled { throw .cancelledCopy }
             if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
-            let taken = try copyData(stream, bytes.span.bytes.extracting(droppingFirst: offset), as: lease)
+            let taken = try copyData(stream, bytes, from: offset, as: lease)
             offset &+= taken
             if taken == 0 {
                 try await waitForCopyRoom(stream, lease, &deadline)
@@ -171,48 +172,17 @@ extension ConnectionCore {
         }
     }
 
-    nonisolated(nonsending) func writeCopyData(
-        _ stream: RowStream, _ rows: PostgresEncoder, as lease: Int
-    ) async throws(PostgresError) {
+    func writeCopyDataBlocking(
+        _ stream: RowStream, _ bytes: some CopiedBytes, as lease: Int
+    ) throws(PostgresError) {
         var offset = 0
         var deadline: Deadline??
-        while offset < rows.byteCount {
-            if Task.isCancelled { throw .cancelledCopy }
-            if PostgresScope.hasEnded { try await stopCopy(stream, .timedOut) }
-            let taken = try copyData(stream, rows.rest(from: offset).bytes, as: lease)
-            offset &+= taken
-            if taken == 0 {
-                try await waitForCopyRoom(stream, lease, &deadline)
-            } else {
-                deadline = nil
-                await pauseIfDue(stream)
-            }
-        }
-        withExtendedLifetime(rows.storage) {}
-    }
-
-    func writeCopyDataBlocking(_ stream: RowStream, _ bytes: [UInt8], as lease: Int) throws(PostgresError) {
-        var offset = 0
-        var deadline: Deadline??
-        while offset < bytes.count {
+        while offset < bytes.byteCount {
             if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
-            let taken = try copyData(
-                stream, bytes.span.bytes.extracting(droppingFirst: offset), .waits, as: lease)
+            let taken = try copyData(stream, bytes, from: offset, .waits, as: lease)
             offset &+= taken
             if taken == 0 { try waitForCopyRoomBlocking(stream, lease, &deadline) } else { deadline = nil }
         }
-    }
-
-    func writeCopyDataBlocking(_ stream: RowStream, _ rows: PostgresEncoder, as lease: Int) throws(PostgresError) {
-        var offset = 0
-        var deadline: Deadline??
-        while offset < rows.byteCount {
-            if PostgresScope.hasEnded { try stopCopyBlocking(stream, .timedOut) }
-            let taken = try copyData(stream, rows.rest(from: offset).bytes, .waits, as: lease)
-            offset &+= taken
-            if taken == 0 { try waitForCopyRoomBlocking(stream, lease, &deadline) } else { deadline = nil }
-        }
-        withExtendedLifetime(rows.storage) {}
     }
 
     /// Bytes leave from the writer's thread, and a server that takes them as fast gives it no reason to suspend: others get a turn.
@@ -357,6 +327,33 @@ extension ConnectionCore {
             stream.consumer = waiter
             return true
         }
+    }
+}
+
+/// Bytes on their way into a COPY, which leave from where they lie.
+protocol CopiedBytes {
+    var byteCount: Int { get }
+
+    /// Lends what lies behind `offset`.
+    func withBytes(
+        from offset: Int, _ body: (UnsafeRawBufferPointer) throws(PostgresError) -> Int
+    ) throws(PostgresError) -> Int
+}
+
+extension [UInt8]: CopiedBytes {
+    var byteCount: Int { count }
+
+    func withBytes(
+        from offset: Int, _ body: (UnsafeRawBufferPointer) throws(PostgresError) -> Int
+    ) throws(PostgresError) -> Int { try span.bytes.extracting(droppingFirst: offset).withUnsafeBytes(body) }
+}
+
+extension PostgresEncoder: CopiedBytes {
+    func withBytes(
+        from offset: Int, _ body: (UnsafeRawBufferPointer) throws(PostgresError) -> Int
+    ) throws(PostgresError) -> Int {
+        defer { withExtendedLifetime(storage) {} }
+        return try body(rest(from: offset))
     }
 }
 

@@ -55,15 +55,6 @@ extension ConnectionCore {
         let all = ScatteredBytes(
             UnsafeRawBufferPointer(rebasing: bytes.prefix(parameters.place)), parameters.bytes,
             UnsafeRawBufferPointer(rebasing: bytes.dropFirst(parameters.place)))
-        while outgoingSent < all.count || channel.hasUnsentBytes {
-            let sent = try channel.send(all.dropFirst(outgoingSent))
-            outgoingSent &+= sent
-            if channel.isEncrypted {
-                if sent == 0, outgoingSent < all.count || channel.hasUnsentBytes { return false }
-            } else if outgoingSent < all.count {
-                return false
-            }
-        }
-        return true
+        return try sendAll(all.count) { sent throws(TransportError) in try channel.send(all.dropFirst(sent)) }
     }
 }

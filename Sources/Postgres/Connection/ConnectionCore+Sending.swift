@@ -126,12 +126,24 @@ extension ConnectionCore {
         // The buffer is the sender's own: nobody writes into it meanwhile.
         if let parameters = outgoingParameters { return try sendOutgoing(around: parameters) }
         let bytes = outgoing.bytes
-        while outgoingSent < bytes.count || channel.hasUnsentBytes {
-            let sent = try channel.send(UnsafeRawBufferPointer(rebasing: bytes[outgoingSent...]))
+        return try sendAll(bytes.count) { sent throws(TransportError) in
+            try channel.send(UnsafeRawBufferPointer(rebasing: bytes[sent...]))
+        }
+    }
+
+    /// - Parameters:
+    ///   - count: of all bytes; `outgoingSent` of them have left.
+    ///   - send: sends what can be sent of those behind so many.
+    @inline(__always)
+    func sendAll(
+        _ count: Int, _ send: (_ sent: Int) throws(TransportError) -> Int
+    ) throws(TransportError) -> Bool {
+        while outgoingSent < count || channel.hasUnsentBytes {
+            let sent = try send(outgoingSent)
             outgoingSent &+= sent
             if channel.isEncrypted {
-                if sent == 0, outgoingSent < bytes.count || channel.hasUnsentBytes { return false }
-            } else if outgoingSent < bytes.count {
+                if sent == 0, outgoingSent < count || channel.hasUnsentBytes { return false }
+            } else if outgoingSent < count {
                 // A part of them: the socket is full, and would say so if it were asked again.
                 return false
             }

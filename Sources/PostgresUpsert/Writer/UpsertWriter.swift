@@ -7,8 +7,8 @@ public import Postgres
 /// ...
 /// try await writer.upsert(PageStats(path: "/", hits: 1))     // in each of a thousand tasks
 /// ```
-/// A row joins the flight that is forming. The flight leaves when the one before it has returned and its callers have had their turns
-/// to come back, as one statement, sorted by key: there is no timer, and a writer that is alone waits for nobody. So the rows of a flight cost one commit.
+/// A row joins the flight that is forming. The flight leaves when the one before it has returned, as one statement, sorted by key:
+/// there is no timer (after a flight of several the writer yields once, so that their callers can come back first), and a writer that is alone waits for nobody. So the rows of a flight cost one commit.
 ///
 /// Each caller gets its own result, when the flight has committed. A row that the server refuses (a check, a type, a trigger) fails
 /// its own caller only: the flight is split until the row is found. Deadlocks and serialization failures are run again.
