@@ -152,11 +152,10 @@ extension ConnectionCore {
             let start = state.pending.count
             state.pending.terminate()
             state.encodedBytes &+= state.pending.count &- start
-            if state.sending {
-                state.closed = reason
-                state.isLeaving = true
-                return .isOther
-            }
+            // From here on whatever the reader finds is the answer to the Terminate, and no reason of its own.
+            state.closed = reason
+            state.isLeaving = true
+            if state.sending { return .isOther }
             takeSenderRole(&state)
             return .isCaller
         }
@@ -170,7 +169,6 @@ extension ConnectionCore {
         } catch {
             // The end is the same.
         }
-        // What others have queued behind it meanwhile is still pending, so it counts as not sent.
         state.withLock { $0.sentBytes &-= unsentBytes }
         fail(reason, holding: .sender)
     }
