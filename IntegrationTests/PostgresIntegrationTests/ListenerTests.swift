@@ -81,7 +81,7 @@ struct ListenerTests {
         let sender = Task {
             while !Task.isCancelled {
                 try await db.execute("SELECT pg_notify(\(channel), n::text) FROM generate_series(1, 100) n")
-                try await Task.sleep(for: .milliseconds(1))
+                try await Task.sleep(for: .milliseconds(50))
             }
         }
         defer { sender.cancel() }

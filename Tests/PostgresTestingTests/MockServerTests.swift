@@ -92,7 +92,8 @@ struct MockServerTests {
         let client = Client(server)
         let failure = await #expect(throws: PostgresMockServer.Failure.self) { try await server.finish() }
         #expect(failure?.message.contains("in time") == true)
-        #expect(client.receiveAll() == [])
+        // Reset, if the time was up before the client was let in.
+        #expect((client.receiveAll() ?? []) == [])
     }
 
     @Test func `a connection without a script is a failure`() async throws {

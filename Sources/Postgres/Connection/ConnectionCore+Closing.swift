@@ -49,7 +49,8 @@ extension ConnectionCore {
     }
 
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
-        state.closed = reason
+        // What close() says comes first, also if the Terminate could not be sent.
+        state.closed = state.closed ?? reason
         state.isLeaving = false
         // A sender that waits for the socket to be writable would wait for ever.
         if state.wantsWrite || state.isSenderDead
@@ -148,7 +149,11 @@ extension ConnectionCore {
             code: .connectionClosed, message: "the connection was closed by close()", outcome: .notSent)
         let sender = state.withLock { state -> Sender in
             // With the socket full there is only the end of the connection.
-            guard state.closed == nil, !state.wantsWrite, !state.isSenderDead else { return .isFull }
+            guard state.closed == nil else { return .isFull }
+            guard !state.wantsWrite, !state.isSenderDead else {
+                shutDown(&state, reason, .none)
+                return .isFull
+            }
             let start = state.pending.count
             state.pending.terminate()
             state.encodedBytes &+= state.pending.count &- start

@@ -39,8 +39,9 @@ extension ConnectionCore {
         do throws(PostgresError) {
             while try !hasReached(.begun, stream) {
                 if Task.isCancelled { throw .cancelledCopy }
-                await waitForCopy(.begun, stream, until: deadline)
+                // Behind the look: what came in time counts, however late its reader gets a turn.
                 try await stopCopyIfDue(stream, deadline)
+                await waitForCopy(.begun, stream, until: deadline)
             }
         } catch {
             failCopy(stream)
@@ -56,8 +57,8 @@ extension ConnectionCore {
         let deadline = waitLimits().deadline
         do throws(PostgresError) {
             while try !hasReached(.begun, stream) {
-                waitForCopyBlocking(.begun, stream, until: deadline)
                 try stopCopyIfDueBlocking(stream, deadline)
+                waitForCopyBlocking(.begun, stream, until: deadline)
             }
         } catch {
             failCopy(stream)
@@ -269,8 +270,8 @@ extension ConnectionCore {
         let deadline = waitLimits().deadline
         while try !hasReached(.ended, stream) {
             if Task.isCancelled { throw PostgresError.cancelled(.unknown).naming(stream.sql) }
-            await waitForCopy(.ended, stream, until: deadline)
             try await stopCopyIfDue(stream, deadline)
+            await waitForCopy(.ended, stream, until: deadline)
         }
         guard isDone else { throw whyOver(stream) }
         return state.withLock { _ in stream.end?.affected ?? 0 }
@@ -282,8 +283,8 @@ extension ConnectionCore {
         guard isDone || isCancelledCopy(stream) else { throw whyOver(stream) }
         let deadline = waitLimits().deadline
         while try !hasReached(.ended, stream) {
-            waitForCopyBlocking(.ended, stream, until: deadline)
             try stopCopyIfDueBlocking(stream, deadline)
+            waitForCopyBlocking(.ended, stream, until: deadline)
         }
         guard isDone else { throw whyOver(stream) }
         return state.withLock { _ in stream.end?.affected ?? 0 }

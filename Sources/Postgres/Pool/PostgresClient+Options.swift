@@ -38,6 +38,8 @@ extension PostgresClient {
         /// How long a connection may take to come into order after its user left a transaction open, rows unread or a statement
         /// running (a cancelled task does); after that it is closed.
         public var cleanupTimeout: Duration = .seconds(1)
+        /// How long a reset waits for a next user to be sent with. Tests change it.
+        var resetDelay: Duration = .seconds(1)
         /// How many single statements may share a connection, pipelined. 1 is off: a slow statement holds up those behind it. A
         /// further connection is opened only when all are used to this depth. Statements that begin a transaction, or change the
         /// session, must not be run this way.
@@ -81,6 +83,7 @@ extension PostgresClient.Options {
         limits.idleTimeout = nanoseconds(idleTimeout)
         limits.lifetime = nanoseconds(maximumLifetime)
         limits.lifetimeJitter = limits.lifetime / 10
+        limits.resetDelay = nanoseconds(resetDelay)
         limits.cleanTimeout = nanoseconds(cleanupTimeout)
         limits.leakTime = nanoseconds(leakTime)
         return limits

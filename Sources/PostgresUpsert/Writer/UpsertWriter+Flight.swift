@@ -60,13 +60,15 @@ extension UpsertWriter {
     }
 
     private func fail(_ flight: [Passenger], _ error: PostgresError) {
-        state.withLock { $0.statistics.failedRows &+= flight.count }
-        land(flight) { _ in .failure(error) }
+        land(flight, failed: flight.count) { _ in .failure(error) }
     }
 
-    private func land(_ flight: [Passenger], _ outcome: (Int) -> Result<Output?, PostgresError>) {
+    private func land(
+        _ flight: [Passenger], failed: Int = 0, _ outcome: (Int) -> Result<Output?, PostgresError>
+    ) {
         let now = ContinuousClock.now
         state.change { state in
+            state.statistics.failedRows &+= failed
             for (index, passenger) in flight.enumerated() {
                 state.statistics.wait.record(passenger.since.duration(to: now))
                 if state.queue.land(passenger) { passenger.outcome = outcome(index) }

@@ -141,7 +141,7 @@ struct CopyTests {
         // A server that is busy may be asked to cancel, too.
         try await MockCancellingTests.with([script, [.expect(.cancelRequest), .close]]) { db, _ in
             let error = await failure {
-                try await withPostgresTimeout(.seconds(2)) {
+                try await withPostgresTimeout(.seconds(5)) {
                     try await db.copy(into: "t") { writer in
                         try await writer.write("1\n")
                         try await writer.flush()
@@ -238,6 +238,8 @@ struct CopyTests {
         }
     }
 
+    private static let pattern = (0..<300_100).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+
     /// Longer than a writer waits for the socket, and shorter: what is sent from where it lies, and what is copied, in order.
     @Test(arguments: [0, 1, 3, 12])
     func `nothing is lost or changes places while the server reads in fits`(milliseconds: Int) async throws {
@@ -249,7 +251,7 @@ struct CopyTests {
                 + [.delay(.milliseconds(2 * milliseconds)), .receive(until: .copyDone), .send(Self.done), .answer(4)]
         ) { db, server in
             let pieces = (0..<60).map { piece in
-                (0..<(piece.isMultiple(of: 3) ? 300_000 : 70_000)).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ piece) }
+                Array(Self.pattern[piece..<(piece + (piece.isMultiple(of: 3) ? 300_000 : 70_000))])
             }
             try await db.copy(into: "t") { writer in
                 for piece in pieces { try await writer.write(piece) }

@@ -101,7 +101,7 @@ struct CursorEndTests {
             .send(.commandComplete("ROLLBACK"), .readyForQuery()), .answer(2),
         ]
         try await SilentServerTests.with(script, asked: asked) {
-            $0.cancelTimeout = .seconds(1)
+            $0.cancelTimeout = .seconds(5)
         } _: { db in
             let error = await Self.read(db, cancelAt: ending)
             #expect(error?.code == .cancelled)
@@ -157,7 +157,7 @@ struct CursorEndTests {
         await eventually { db.core.state.withLock { $0.queue.count == 1 } }
         // Another is in flight, so it is not cancelled.
         let second = Self.onThread {
-            try withPostgresTimeout(.milliseconds(300)) { _ = try db.cursor(Self.query, withHold: true) }
+            try withPostgresTimeout(.seconds(2)) { _ = try db.cursor(Self.query, withHold: true) }
             return 0
         }
         let error = await failure { try await second.value }
@@ -221,7 +221,7 @@ struct CursorEndTests {
             .receive(until: .sync), .send(SilentServerTests.first("CLOSE CURSOR") + [.readyForQuery()]),
         ])
         try await withMock([Self.declared, closed, .answer(2)]) {
-            $0.queryTimeout = .milliseconds(500)
+            $0.queryTimeout = .seconds(2)
         } _: { db, server in
             let cursor = try await db.cursor(Self.query, withHold: true)
             let lease = try await db.core.lease()
@@ -241,7 +241,7 @@ struct CursorEndTests {
             .receive(until: .sync), .send(SilentServerTests.first("LISTEN") + [.readyForQuery()]),
         ])
         try await withMock([answered, answered, .answer(2)]) {
-            $0.queryTimeout = .milliseconds(500)
+            $0.queryTimeout = .seconds(2)
         } _: { db, server in
             var notifications: PostgresNotifications? = try await db.listen(to: "c")
             #expect(notifications != nil)

@@ -22,6 +22,9 @@ struct SilentServerTests {
 
     static let report = MockCancellingTests.report
 
+    /// Enough for what comes before the silence, on a busy machine, too.
+    private static let time = Duration.seconds(3)
+
     /// The answers to a statement without rows on its first execution, without Sync.
     static func first(_ tag: String) -> [Message] {
         [.parseComplete, .parameterDescription([]), .noData, .bindComplete, .commandComplete(tag)]
@@ -77,7 +80,7 @@ struct SilentServerTests {
     ) async throws -> Value {
         switch bound {
         case .queryTimeout: return try await operation()
-        case .scope: return try await withPostgresTimeout(.seconds(1), operation)
+        case .scope: return try await withPostgresTimeout(Self.time, operation)
         case .cancelledTask:
             let task = Task { try await operation() }
             await eventually { begun() }
@@ -87,7 +90,7 @@ struct SilentServerTests {
     }
 
     private static func configure(_ bound: Bound) -> (inout PostgresConfiguration) -> Void {
-        { if bound == .queryTimeout { $0.queryTimeout = .seconds(1) } }
+        { if bound == .queryTimeout { $0.queryTimeout = time } }
     }
 
     /// Two groups were sent: the one of BEGIN, and another.
@@ -122,7 +125,7 @@ struct SilentServerTests {
         ]
         try await Self.with(script, asked: asked) {
             Self.configure(bound)(&$0)
-            $0.cancelTimeout = bound == .cancelledTask ? .milliseconds(500) : .seconds(20)
+            $0.cancelTimeout = bound == .cancelledTask ? .seconds(5) : .seconds(20)
         } _: { db in
             let error = await failure {
                 try await Self.bounded(by: bound, Self.hasSentEnd(db)) {
@@ -143,10 +146,10 @@ struct SilentServerTests {
             $0.cancelTimeout = .seconds(20)
         } _: { db in
             let error = await failure {
-                try await withPostgresTimeout(.seconds(1)) {
+                try await withPostgresTimeout(Self.time) {
                     try await db.transaction { tx in
                         _ = try await tx.query("SELECT 1 AS n", as: Int32.self).one()
-                        try await Task.sleep(for: .milliseconds(1010))
+                        while !PostgresScope.hasEnded { try await Task.sleep(for: .milliseconds(5)) }
                     }
                 }
             }
@@ -270,7 +273,7 @@ struct SilentServerTests {
 
     @Test func `a dead connection that several share is closed`() async throws {
         try await Self.with([.expect(firstExecution), .wait(for: Gate())]) {
-            $0.queryTimeout = .milliseconds(100)
+            $0.queryTimeout = Self.time
         } _: { db in
             let first = Task { await failure { try await db.number() } }
             await eventually { db.core.state.withLock { $0.queue.count == 1 } }
@@ -317,7 +320,7 @@ struct SilentServerTests {
 
     @Test func `a cancelled task's statement keeps its deadline`() async throws {
         try await Self.with([.expect(firstExecution), .wait(for: Gate())]) {
-            $0.queryTimeout = .milliseconds(100)
+            $0.queryTimeout = Self.time
         } _: { db in
             let task = Task { await failure { try await db.number() } }
             await eventually { db.core.state.withLock { $0.queue.count == 1 } }
@@ -386,10 +389,10 @@ struct SilentServerTests {
             $0.cancelTimeout = .seconds(20)
         } _: { db in
             let error = await failure {
-                try await withPostgresTimeout(.seconds(1)) {
+                try await withPostgresTimeout(Self.time) {
                     try await db.copy(into: "t") { writer in
                         try await writer.write("1\n")
-                        try await Task.sleep(for: .milliseconds(1010))
+                        while !PostgresScope.hasEnded { try await Task.sleep(for: .milliseconds(5)) }
                         try await writer.write("2\n")
                         try await writer.flush()
                         Issue.record("the deadline has passed")
@@ -542,7 +545,7 @@ struct SilentServerTests {
             backoff: .init(initial: .seconds(300), maximum: .seconds(300)))
         var events = listener.makeAsyncIterator()
         let error = await failure {
-            try await withPostgresTimeout(.milliseconds(300)) { while true { _ = try await events.next() } }
+            try await withPostgresTimeout(Self.time) { while true { _ = try await events.next() } }
         }
         #expect(error?.code == .timedOut)
         await server.stop()

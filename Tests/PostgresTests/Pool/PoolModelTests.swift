@@ -8,7 +8,6 @@ import Testing
     @Test(arguments: [UInt64(1), 20_261_124, .random(in: 0...UInt64.max)])
     func aThirdOfAMillionRandomEventsKeepTheInvariants(_ seed: UInt64) async throws {
         print("pool model: seed \(seed)")
-        // With the thread sanitizer it takes half a minute.
         if let broken = try await onThread({ Self.run(seed) }) { Issue.record("\(broken)") }
     }
 

@@ -555,13 +555,16 @@ private func row(_ path: String, _ hits: Int = 1) -> PageStats { PageStats(path:
                 return number
             }
             if number == 1 { return row("bad", -1) }
+            if number > 1000 { return nil }
             await until { writer.statistics.failedRows == 1 }
             return row("p\(number)")
         })
         let error = await #expect(throws: PostgresError.self) { try await writer.upsert(contentsOf: rows) }
         #expect(error?.code == .checkViolation)
-        #expect(runway.paths == [["bad"], ["p2"]])
-        #expect(read.withLock { $0 } == 2)
+        // A failure is counted a moment before the sequence is told of it: a few rows may come in between.
+        let count = read.withLock { $0 }
+        #expect(2...1000 ~= count)
+        #expect(runway.paths.flatMap { $0 } == ["bad"] + (2...max(2, count)).map { "p\($0)" })
     }
 
     @Test func u43RowsReadBeforeASequenceFailsAreWritten() async throws {
