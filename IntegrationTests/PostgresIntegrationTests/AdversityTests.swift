@@ -43,7 +43,8 @@ struct AdversityTests {
             for try await error in group {
                 count += 1
                 #expect(error?.code == .adminShutdown)
-                #expect(error?.outcome == .unknown || error?.outcome == .rejected)
+                // Not all may have been sent when the first sleeps.
+                #expect(error.map { [.unknown, .rejected, .notSent].contains($0.outcome) } == true)
             }
             #expect(count == 20)
         }
@@ -111,7 +112,7 @@ struct AdversityTests {
                     }
                 }
                 for await error in group {
-                    #expect(error?.outcome == .unknown || error?.outcome == .rejected)
+                    #expect(error.map { [.unknown, .rejected, .notSent].contains($0.outcome) } == true)
                     #expect(
                         error?.code == .connectionLost || error?.code == .adminShutdown
                             || error?.code == .crashShutdown)

@@ -46,7 +46,7 @@ struct DeadlineTests {
         let (db, table) = try await sleepy()
         try await addTrigger(db, table, deferred: true)
         let error = await failure {
-            try await withPostgresTimeout(.seconds(1)) {
+            try await withPostgresTimeout(.seconds(4)) {
                 try await db.transaction { tx in try await tx.execute("INSERT INTO \(identifier: table) VALUES (60)") }
             }
         }
@@ -94,8 +94,10 @@ struct DeadlineTests {
                 }
             }
         }
-        try await untilSleeping(db)
-        if cancelled { task.cancel() }
+        if cancelled {
+            try await untilSleeping(db)
+            task.cancel()
+        }
         let error = await task.value
         #expect(error?.code == (cancelled ? .cancelled : .timedOut))
         #expect(start.duration(to: .now) < .seconds(40))
@@ -431,10 +433,10 @@ struct DeadlineTests {
         let db = try await blocking()
         let table = uniqueName("blocking")
         _ = try await onThread { try db.execute("CREATE TABLE \(identifier: table) (n int)") }
-        let error = try await error {
+        let error = try await error(within: .seconds(3)) {
             try db.transaction { tx in
                 try tx.execute("INSERT INTO \(identifier: table) VALUES (1)")
-                usleep(550_000)
+                usleep(3_050_000)
             }
         }
         #expect(error?.code == .timedOut)

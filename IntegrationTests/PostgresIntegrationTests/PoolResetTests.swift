@@ -97,9 +97,17 @@ struct PoolResetTests {
     @Test func aStatementThatStillRunsIsWaitedForOrTheConnectionIsClosed() async throws {
         for (seconds, limit, closes) in [(0.05, 60, 0), (60.0, 1, 1)] {
             let client = try await client(cleanupTimeout: .seconds(limit))
-            let task = Task { try await client.execute("SELECT pg_sleep(\(seconds))") }
-            await eventually("not running") { client.statistics.inUse == 1 }
-            try await Task.sleep(for: .milliseconds(20))
+            let mark = uniqueName("sleep")
+            let task = Task {
+                try await client.execute("SELECT pg_sleep(\(seconds)) AS \(identifier: mark)")
+            }
+            let observer = try await connect()
+            try await eventually("not running") {
+                try await observer.query(
+                    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%' || \(mark) || '%' AND pid <> pg_backend_pid()",
+                    as: Int.self
+                ).one() == 1
+            }
             task.cancel()
             _ = await task.result
             #expect(try await client.query("SELECT 42", as: Int.self).one() == 42)

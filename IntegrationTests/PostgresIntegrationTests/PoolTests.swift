@@ -183,7 +183,7 @@ struct PoolTests {
         let client = try await makeClient {
             $0.maximumConnections = 1
             // Long enough to be seen waiting on a machine with much to do.
-            $0.acquireTimeout = .seconds(3)
+            $0.acquireTimeout = .seconds(8)
             $0.maximumWaiters = 1
         }
         // Connecting may take longer than that.
@@ -421,6 +421,8 @@ func makeClient(
     var configuration = try PostgresConfiguration(url: server.connectionURL(over: address))
     configuration.applicationName = name
     var options = PostgresClient.Options()
+    // A busy machine is no reason to give up.
+    options.cleanupTimeout = .seconds(30)
     change(&options)
     return PostgresClient(configuration, pool: options)
 }

@@ -4,13 +4,14 @@ import Postgres
 import PostgresTesting
 import Testing
 
-/// A connection to the server that all tests of the process share.
+/// A connection to the server that all tests of the process share. A busy machine is no reason for it to give up.
 func connect(
     over address: PostgresEphemeralServer.Address = .unixSocket,
     _ change: (inout PostgresConfiguration) -> Void = { _ in }
 ) async throws -> PostgresConnection {
     let server = try await PostgresEphemeralServer.shared()
     var configuration = try PostgresConfiguration(url: server.connectionURL(over: address))
+    configuration.cancelTimeout = .seconds(50)
     change(&configuration)
     return try await PostgresConnection.connect(configuration)
 }
@@ -36,6 +37,17 @@ func expectUsable(_ db: PostgresConnection, _ sourceLocation: SourceLocation = #
     let token = Int.random(in: 0...Int.max)
     let got = try await db.query("SELECT \(token)::int8", as: Int.self).one()
     #expect(got == token, sourceLocation: sourceLocation)
+}
+
+/// The extension, once: two sessions that create it together meet in a unique index of the catalog, IF NOT EXISTS or not.
+func createCitext(_ db: PostgresConnection) async throws {
+    try await db.script(
+        """
+        BEGIN;
+        SELECT pg_advisory_xact_lock(7779);
+        CREATE EXTENSION IF NOT EXISTS citext SCHEMA public;
+        COMMIT
+        """)
 }
 
 /// A name that no other test of the shared server uses.

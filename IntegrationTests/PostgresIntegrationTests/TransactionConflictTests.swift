@@ -92,7 +92,8 @@ struct TransactionConflictTests {
         let (errors, runs, sums) = try await writeSkew(
             retry: .upTo(5, base: .milliseconds(1)), commitsWithLast: commitsWithLast)
         #expect(errors.isEmpty)
-        #expect(runs == 3)
+        // More if the loser tries again before the winner's COMMIT is to be seen.
+        #expect(runs >= 3)
         #expect(sums == [1, 2])
     }
 

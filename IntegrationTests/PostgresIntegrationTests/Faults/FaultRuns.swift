@@ -230,12 +230,14 @@ struct FaultLink: Sendable {
     /// The counts, once they do not grow any more.
     func settled() async throws -> PostgresFaultProxy.Connection {
         var last = try #require(connection)
-        while true {
-            try await Task.sleep(for: .milliseconds(50))
+        var equal = 0
+        while equal < 3 {
+            try await Task.sleep(for: .milliseconds(30))
             let next = try #require(connection)
-            if next == last { return next }
+            equal = next == last ? equal + 1 : 0
             last = next
         }
+        return last
     }
 
     func whenCut(after patience: Duration, _ action: @escaping @Sendable () -> Void) -> Task<Void, any Error> {

@@ -17,7 +17,7 @@ private enum SoakPlan {
 /// call returns; no connection is lost, and none stays in use.
 @Suite(
     .inTurn, .serialized, .enabled(if: PostgresEphemeralServer.isAvailable, "PostgreSQL is not installed"),
-    .timeLimit(.minutes(SoakPlan.isLong ? 30 : 5)))
+    .timeLimit(.minutes(SoakPlan.isLong ? 30 : 10)))
 struct CancellationSoakTests {
     enum Way: Sendable, CaseIterable {
         case none, task, deadline, request

@@ -11,11 +11,11 @@ struct UpsertKeyTypeTests {
     @Test(arguments: [false, true])
     func u21ATableCalledAsATypeWithADomainThatIsNotNull(_ isView: Bool) async throws {
         let db = try await connect()
+        try await createCitext(db)
         try await db.script(
             """
             DROP SCHEMA IF EXISTS upsert_key_types CASCADE;
             CREATE SCHEMA upsert_key_types;
-            CREATE EXTENSION IF NOT EXISTS citext SCHEMA public;
             SET search_path = upsert_key_types, public;
             CREATE DOMAIN amount AS int NOT NULL;
             CREATE TABLE path_rows (name citext PRIMARY KEY, n amount, size float4 UNIQUE)

@@ -199,7 +199,7 @@ struct UpsertTests {
         let db = try await connect()
         try await db.execute("DROP TABLE IF EXISTS \"upsert people\"")
         try await db.execute("DROP TYPE IF EXISTS upsert_mood")
-        try await db.execute("CREATE EXTENSION IF NOT EXISTS citext")
+        try await createCitext(db)
         try await db.execute("CREATE TYPE upsert_mood AS ENUM ('happy', 'sad')")
         try await db.execute(
             """
@@ -237,7 +237,7 @@ struct UpsertTests {
 
     @Test func u27KeysThatTheServerChangesAreMatchedAsItComparesThem() async throws {
         let db = try await connect()
-        try await db.execute("CREATE EXTENSION IF NOT EXISTS citext")
+        try await createCitext(db)
         try await db.execute("DROP TABLE IF EXISTS upsert_odd_keys")
         try await db.execute(
             "CREATE TABLE upsert_odd_keys (a char(6), b citext, c float4, d timestamptz(0), n int, PRIMARY KEY (a, b, c, d))"

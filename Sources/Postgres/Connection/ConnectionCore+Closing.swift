@@ -18,10 +18,9 @@ extension ConnectionCore {
     func fail(_ reason: PostgresError, holding role: Role = .none) {
         var waiters: [(InFlight.Waiter, Reply)] = []
         var forRoom: [ConnectionState.RoomWaiter] = []
-        var streams: [(RowStream, PostgresError.Outcome)] = []
         var consumers: [InFlight.Waiter] = []
         var membership: PoolMembership?
-        let cause = state.withLock { state in
+        state.withLock { state in
             switch role {
             case .none: break
             case .sender: state.sending = false
@@ -29,23 +28,19 @@ extension ConnectionCore {
                 state.loopReads = false
                 state.reader = .nobody
             }
-            if state.isLeaving, role != .sender { return reason }
+            if state.isLeaving, role != .sender { return }
             if state.closed == nil || state.isLeaving { shutDown(&state, reason, role) }
-            let cause = state.closed ?? reason
             swap(&membership, &state.membership)
             swap(&forRoom, &state.waitingForRoom)
             consumers = state.listeners.takeConsumers()
-            if state.reader != .caller, !state.loopReads {
-                answerAll(&state, cause, &waiters, &streams)
-            }
+            if state.reader != .caller, !state.loopReads { answerAll(&state, state.closed ?? reason, &waiters) }
             closeDescriptorIfUnused(&state)
-            return cause
         }
-        for (stream, outcome) in streams { stream.finish(Reply(error: cause.with(outcome: outcome)), core: self) }
+        // Before anybody hears of it who may give the connection back.
+        if let membership { membership.pool.connectionEnded(membership.id) }
         for (waiter, reply) in waiters { resume(waiter, reply) }
         wake(forRoom)
         for consumer in consumers { resume(consumer, Reply()) }
-        if let membership { membership.pool.connectionEnded(membership.id) }
     }
 
     private func shutDown(_ state: inout ConnectionState, _ reason: PostgresError, _ role: Role) {
@@ -66,8 +61,7 @@ extension ConnectionCore {
     }
 
     private func answerAll(
-        _ state: inout ConnectionState, _ cause: PostgresError, _ waiters: inout [(InFlight.Waiter, Reply)],
-        _ streams: inout [(RowStream, PostgresError.Outcome)]
+        _ state: inout ConnectionState, _ cause: PostgresError, _ waiters: inout [(InFlight.Waiter, Reply)]
     ) {
         var number = state.queue.nextNumber &- state.queue.count
         while let request = state.queue.popFirst() {
@@ -76,7 +70,7 @@ extension ConnectionCore {
             switch request.collector {
             case .none, .reset: break
             case .flight(let flight): flight.fail(cause, outcome)
-            case .stream(let stream): streams.append((stream, outcome))
+            case .stream(let stream): waiters.append((stream.finish(reply, &state), Reply()))
             }
             switch request.waiter {
             case .unclaimed, .cancelled: state.parked[number] = reply

@@ -186,20 +186,11 @@ extension ConnectionCore {
         }
     }
 
-    /// Bytes leave from the writer's thread, and a server that takes them as fast gives it no reason to suspend: others get a turn.
-    nonisolated(nonsending) private func pauseIfDue(_ stream: RowStream) async {
-        let now = monotonicNanoseconds()
-        if stream.writingSince == 0 { stream.writingSince = now }
-        guard now &- stream.writingSince > ReaderPolicy.nanosecondsBeforeYield else { return }
-        stream.writingSince = 0
-        await Task.yield()
-    }
-
     /// - Parameter deadline: of this wait, which may take several turns; nil before the first.
     nonisolated(nonsending) private func waitForCopyRoom(
         _ stream: RowStream, _ lease: Int, _ deadline: inout Deadline??
     ) async throws(PostgresError) {
-        stream.writingSince = 0
+        stream.unsuspendedSince = 0
         let until = deadline ?? waitLimits().deadline
         deadline = .some(until)
         if isCancelledCopy(stream) { return await waitForCopy(.ended, stream, until: nil) }

@@ -16,6 +16,9 @@ extension ConnectionCore {
         var isYieldDue = false
     }
 
+    /// A server that sends as fast as the loop reads is left after so many buffers.
+    private static let readsInARow = 64
+
     /// The loop's thread, when the socket is readable.
     func readOnLoop(afterPause: Bool = false) {
         let isReader = state.withLock { state in
@@ -30,14 +33,18 @@ extension ConnectionCore {
         guard isReader else { return }
         var isOpen = true
         var received = 0
+        var reads = 0
         do {
             while isOpen {
                 var isFull = false
                 let count = try receive(&isFull)
                 guard count > 0 else { break }
                 received &+= count
+                reads &+= 1
                 isOpen = drain(wanted: -1).isOpen
                 if !isFull || pausesForStream() { break }
+                // The loop's other connections and timers get their turn; the socket tells of its bytes again, the TLS engine would not.
+                if reads >= ConnectionCore.readsInARow, !channel.mayHoldMore { break }
             }
         } catch {
             return lost(error, holding: .reader)
@@ -210,7 +217,7 @@ extension ConnectionCore {
         }
         if case .flight(let flight) = head.collector { return finishInFlight(flight, result, wanted, &outcome) }
         let reply = makeReply(result, inbound.request, head.formats)
-        if case .stream(let stream) = head.collector { stream.finish(reply, core: self) }
+        if case .stream(let stream) = head.collector { return complete(reply, wanted, &outcome, ending: stream) }
         return complete(reply, wanted, &outcome)
     }
 
@@ -260,13 +267,19 @@ extension ConnectionCore {
     }
 
     /// Takes the request out of the queue, and its reply to its caller.
+    ///
+    /// - Parameter stream: ends in the same step: whoever finds it at its end may give the connection back, with nothing in flight.
     @inline(__always)
-    private func complete(_ reply: Reply, _ wanted: Int, _ outcome: inout ReadOutcome) -> Reply? {
+    private func complete(
+        _ reply: Reply, _ wanted: Int, _ outcome: inout ReadOutcome, ending stream: RowStream? = nil
+    ) -> Reply? {
         if case .none = head.collector {} else { head.collector = .none }
         var isWanted = false
         var hasRoomAgain = false
+        var consumer = InFlight.Waiter.unclaimed
         let isAllRead = inbound.buffer.isEmpty
         let waiter = state.withLock { state -> InFlight.Waiter in
+            if let stream { consumer = stream.finish(reply, &state) }
             let number = state.queue.nextNumber &- state.queue.count
             let queued = state.queue.removeFirst { request in request.waiter }
             guard let queued else { return .abandoned }
@@ -295,6 +308,7 @@ extension ConnectionCore {
             case .continuation, .thread, .abandoned, .overdue: return queued
             }
         }
+        if stream != nil { resume(consumer, Reply()) }
         if hasRoomAgain { wakeForRoom() }
         if isWanted { return reply }
         resume(waiter, reply)

@@ -10,7 +10,8 @@ import Synchronization
 /// buffered, and if it does not fit into `bound`, the stream fails and the other request goes on. The same holds while the statement
 /// is being cancelled: a server that cannot send its rows does not look whether it is to stop.
 ///
-/// Safe to share: its variables are used under the connection's lock only, but for `writingSince`, its writer's alone.
+/// Safe to share: its variables are used under the connection's lock only, but for `unsuspendedSince`, which is its one consumer's or
+/// writer's alone.
 final class RowStream: @unchecked Sendable {
     /// Rows waiting for the consumer beyond this hold the server back.
     static let limit = 256 * 1024
@@ -46,8 +47,8 @@ final class RowStream: @unchecked Sendable {
     var isDoneCopy = false
     /// A COPY in that somebody has cancelled: what the server says of it is still to come.
     var isCancelledCopy = false
-    /// When a COPY in began to write without a pause, in nanoseconds; 0 if it does not.
-    var writingSince: UInt64 = 0
+    /// When its consumer began to read, or a COPY in to write, without a pause, in nanoseconds; 0 if it does not.
+    var unsuspendedSince: UInt64 = 0
 
     init(bound: Int, _ statement: Statement) {
         self.bound = bound
@@ -71,16 +72,15 @@ final class RowStream: @unchecked Sendable {
 
 extension RowStream {
     /// The last row has come, or will never.
-    func finish(_ reply: Reply, core: ConnectionCore) {
-        let consumer = core.state.withLock { state -> InFlight.Waiter in
-            isFinished = true
-            end = reply
-            if error == nil { error = reply.error?.naming(sql) }
-            if state.openStream === self { state.openStream = nil }
-            defer { self.consumer = .unclaimed }
-            return self.consumer
-        }
-        core.resume(consumer, Reply())
+    ///
+    /// - Returns: who is to be woken.
+    func finish(_ reply: Reply, _ state: inout ConnectionState) -> InFlight.Waiter {
+        isFinished = true
+        end = reply
+        if error == nil { error = reply.error?.naming(sql) }
+        if state.openStream === self { state.openStream = nil }
+        defer { consumer = .unclaimed }
+        return consumer
     }
 }
 
@@ -221,12 +221,26 @@ extension ConnectionCore {
         while true {
             if Task.isCancelled { throw await cancelled(stream) }
             switch try advance(stream) {
-            case .chunk(let chunk, let columns): return (chunk, columns)
+            case .chunk(let chunk, let columns):
+                await pauseIfDue(stream)
+                return (chunk, columns)
             case .end: return nil
             case .read: continue
-            case .wait: try await waitForRows(stream, &limits)
+            case .wait:
+                stream.unsuspendedSince = 0
+                try await waitForRows(stream, &limits)
             }
         }
+    }
+
+    /// Rows that come as fast as they are read, and a server that takes what is written as fast, give no reason to suspend: others
+    /// get a turn.
+    nonisolated(nonsending) func pauseIfDue(_ stream: RowStream) async {
+        let now = monotonicNanoseconds()
+        if stream.unsuspendedSince == 0 { stream.unsuspendedSince = now }
+        guard now &- stream.unsuspendedSince > ReaderPolicy.nanosecondsBeforeYield else { return }
+        stream.unsuspendedSince = 0
+        await Task.yield()
     }
 
     func nextBlockBlocking(_ stream: RowStream) throws(PostgresError) -> RowCursor? {
