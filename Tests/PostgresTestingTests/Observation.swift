@@ -29,7 +29,7 @@ func canConnect(toPort port: Int) -> Bool {
 
 /// Asks until the answer is yes, for at most 30 seconds.
 func eventually(_ condition: () async -> Bool) async -> Bool {
-    let deadline = ContinuousClock.now + .seconds(30)
+    let deadline = ContinuousClock.now + .seconds(60)
     while await !condition() {
         guard ContinuousClock.now < deadline else { return false }
         try? await Task.sleep(for: .milliseconds(5))

@@ -33,7 +33,8 @@ final class PlainSocket: Sendable {
     init(to proxy: PostgresFaultProxy) throws {
         descriptor = try withAddress(port: proxy.port, folder: proxy.socketFolder) { family, address, size in
             let descriptor = socket(family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-            guard Glibc.connect(descriptor, address, size) == 0 else {
+            // It may be reset before this returns; what is read then says so.
+            guard Glibc.connect(descriptor, address, size) == 0 || errno == ECONNRESET else {
                 Glibc.close(descriptor)
                 throw Failure()
             }

@@ -313,6 +313,22 @@ struct MockLostConnectionTests {
         db.close()
         try await server.finish()
     }
+
+    /// The reader may find the server's end, or the sender a broken socket, while close() is on its way.
+    @Test(arguments: [ConnectionCore.Role.reader, .sender])
+    func `what close says is the reason, whatever is found before it is done`(role: ConnectionCore.Role) async throws {
+        try await withMock([.expectClose], mayEndEarly: true) { db, _ in
+            // Somebody else is the sender, and is left the Terminate.
+            db.core.state.withLock { $0.sending = true }
+            db.close()
+            db.core.lost(.endOfFile, holding: role)
+            #expect(db.isClosed)
+            if role == .reader { db.core.lost(.endOfFile, holding: .sender) }
+            let error = await failure { try await db.number() }
+            #expect(error?.code == .connectionClosed)
+            #expect(db.core.state.withLock { $0.isDescriptorClosed })
+        }
+    }
 }
 
 extension Step {

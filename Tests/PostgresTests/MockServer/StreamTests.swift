@@ -33,6 +33,25 @@ struct MockStreamTests {
         }
     }
 
+    @Test(arguments: [true, false])
+    func `who finds a stream at its end finds nothing in flight`(callersMayRead: Bool) async throws {
+        let rows = Self.rows(3, bytes: 20)
+        let script: [Step] = [
+            .expect(firstExecution), .send(rows),
+            .serve { _ in [.send(Message.boundReply(rows: Array(repeating: [[1, 2, 3]], count: 3)))] },
+        ]
+        try await withMock(script) {
+            $0.callersMayRead = callersMayRead
+        } _: { db, _ in
+            var inFlight = 0
+            for _ in 0..<5000 {
+                for try await _ in try await db.stream(Self.query, as: String.self) {}
+                inFlight += db.core.state.withLock { $0.queue.count }
+            }
+            #expect(inFlight == 0)
+        }
+    }
+
     @Test func `a consumer whose server is silent holds no thread of the pool`() async throws {
         let isSuspended = Gate()
         let reply = Self.rows(1, bytes: 20)
