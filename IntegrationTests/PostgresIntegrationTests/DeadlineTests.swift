@@ -86,7 +86,7 @@ struct DeadlineTests {
         let start = ContinuousClock.now
         let task = Task {
             await failure {
-                try await withPostgresTimeout(cancelled ? .seconds(3600) : .seconds(1)) {
+                try await withPostgresTimeout(cancelled ? .seconds(3600) : .seconds(4)) {
                     try await db.transaction { tx in
                         try await tx.execute("INSERT INTO \(identifier: table) VALUES (1)")
                         try await tx.execute("SELECT pg_sleep(60)")

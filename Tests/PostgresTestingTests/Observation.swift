@@ -27,7 +27,7 @@ func canConnect(toPort port: Int) -> Bool {
     }
 }
 
-/// Asks until the answer is yes, for at most 30 seconds.
+/// Asks until the answer is yes, for at most 60 seconds.
 func eventually(_ condition: () async -> Bool) async -> Bool {
     let deadline = ContinuousClock.now + .seconds(60)
     while await !condition() {

@@ -4,15 +4,31 @@ import PostgresUpsert
 import Synchronization
 
 extension Scenario {
-    /// 100 operations on 5 keys by workers with a connection each, which start together: on an empty table, or on one that has
-    /// the keys.
+    /// Which keys concurrent workers write.
+    enum ConcurrentKeys {
+        /// 5 that all begin with, on an empty table: the case the upsert is for.
+        case contested
+        /// 5 that are there: every operation updates.
+        case present
+        /// A hundred, each once, that are not there: every operation inserts.
+        case absent
+    }
+
+    /// 100 operations by workers with a connection each, which start together.
     static func concurrent(
-        _ server: BenchmarkServer, workers: Int, startsEmpty: Bool = true
+        _ server: BenchmarkServer, workers: Int, keys: ConcurrentKeys = .contested
     ) async throws -> Scenario {
-        let rows = StatsRow.rows(100, keys: 5)
+        let startsEmpty = keys != .present
+        let rows = StatsRow.rows(100, keys: keys == .absent ? 100 : 5)
         let share = rows.count / workers
-        // Every worker begins with the same key: the case the upsert is for.
-        let parts = (0..<workers).map { worker in (0..<share).map { rows[($0 + worker * 5) % rows.count] } }
+        let step = keys == .absent ? share : 5
+        let parts = (0..<workers).map { worker in (0..<share).map { rows[($0 + worker * step) % rows.count] } }
+        let (suffix, ofKeys) =
+            switch keys {
+            case .contested: ("", "5 keys, starting on an empty table")
+            case .present: (", hits", "5 keys, which are there")
+            case .absent: (", misses", "100 keys, none of which is there")
+            }
         let keeper = try await server.connect()
         let function = try await keeper.install(UpsertFunction("upsert_stats", in: server.schema, StatsRow.upsert))
         // One set for both: a server lets in a hundred by default.
@@ -62,15 +78,12 @@ extension Scenario {
                 Arm(name: "libpq \(name), a thread each", connections: []) { try await libpqs.together(work) })
         }
         return Scenario(
-            name: workers == 10 ? startsEmpty ? "concurrent" : "concurrent, hits" : "concurrent, \(workers) workers",
-            explanation: """
-                100 operations, \(workers) workers with a connection each, 5 keys, \
-                \(startsEmpty ? "starting on an empty table" : "which are there")
-                """,
+            name: "concurrent\(workers == 10 ? "" : ", \(workers) workers")\(suffix)",
+            explanation: "100 operations, \(workers) workers with a connection each, \(ofKeys)",
             arms: arms,
             reset: { if startsEmpty { try await keeper.execute("DELETE FROM stats") } },
             tidyUp: {
-                if !startsEmpty { try await keeper.upsert(rows.prefix(5)) }
+                if keys == .present { try await keeper.upsert(rows.prefix(5)) }
                 try await keeper.execute("VACUUM stats")
             })
     }

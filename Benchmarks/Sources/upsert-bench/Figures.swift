@@ -10,7 +10,7 @@ struct Figures {
     func figures(_ section: Plan.Section) -> [Figure] {
         switch section {
         case .sequential: ["sequential", "sequential, misses", "sequential, hits"].flatMap(percentiles)
-        case .concurrent: ["concurrent", "concurrent, hits"].flatMap(percentiles)
+        case .concurrent: ["concurrent", "concurrent, misses", "concurrent, hits"].flatMap(percentiles)
         case .race: errorsAndLosses
         case .pipelined: flights(.flight, "an empty table") + flights(.flightOfHits, "keys that are there")
         case .bulk:

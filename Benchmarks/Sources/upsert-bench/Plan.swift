@@ -59,7 +59,9 @@ struct Plan {
         for workers in [10, 2] {
             add(.concurrent, share: 1.5, connections: 8 * workers + 5) { try await .concurrent($0, workers: workers) }
         }
-        add(.concurrent, connections: 85) { try await .concurrent($0, workers: 10, startsEmpty: false) }
+        for keys in [Scenario.ConcurrentKeys.absent, .present] {
+            add(.concurrent, connections: 85) { try await .concurrent($0, workers: 10, keys: keys) }
+        }
         for workers in choose(full: [1, 2, 5, 10, 20, 50], quick: [2, 10, 50], smoke: [10]) {
             add(.race, share: isFull ? 0.7 : 1, connections: 4 * workers + 2) { try await .race($0, workers: workers) }
         }

@@ -421,12 +421,12 @@ struct UpsertBatchTests {
             """
             INSERT INTO upsert_entries VALUES ('a', 0), ('b', 0);
             CREATE OR REPLACE FUNCTION upsert_gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                IF NEW.key = 'aa' THEN PERFORM pg_advisory_xact_lock_shared(7778); END IF; RETURN NEW; END $$;
+                IF NEW.key = 'aa' THEN PERFORM pg_advisory_xact_lock_shared(7780); END IF; RETURN NEW; END $$;
             CREATE TRIGGER gate BEFORE INSERT ON upsert_entries FOR EACH ROW EXECUTE FUNCTION upsert_gate();
             SET deadlock_timeout = '5ms'
             """)
         try await other.script("SET deadlock_timeout = '1h'; BEGIN; UPDATE upsert_entries SET n = 1 WHERE key = 'b'")
-        try await gate.execute("SELECT pg_advisory_lock(7778)")
+        try await gate.execute("SELECT pg_advisory_lock(7780)")
         let rows = ["b", "aa", "a"].map { Plain(key: $0, n: 100) }
         let upsert = Plain.bump.rows(rows)
         let task = Task {
@@ -447,7 +447,7 @@ struct UpsertBatchTests {
         try await eventually("the batch does not reach the gate") { try await waits(db) }
         let rival = Task { try await other.execute("UPDATE upsert_entries SET n = 1 WHERE key = 'a'") }
         try await eventually("the other transaction does not wait for a") { try await waits(other) }
-        try await gate.execute("SELECT pg_advisory_unlock(7778)")
+        try await gate.execute("SELECT pg_advisory_unlock(7780)")
         _ = try await rival.value
         try await other.script("COMMIT")
         switch setting {

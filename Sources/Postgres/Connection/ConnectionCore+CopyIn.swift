@@ -190,7 +190,7 @@ extension ConnectionCore {
     nonisolated(nonsending) private func waitForCopyRoom(
         _ stream: RowStream, _ lease: Int, _ deadline: inout Deadline??
     ) async throws(PostgresError) {
-        stream.unsuspendedSince = 0
+        stream.unsuspendedSince.store(0, ordering: .relaxed)
         let until = deadline ?? waitLimits().deadline
         deadline = .some(until)
         if isCancelledCopy(stream) { return await waitForCopy(.ended, stream, until: nil) }

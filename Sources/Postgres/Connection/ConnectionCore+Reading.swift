@@ -16,7 +16,7 @@ extension ConnectionCore {
         var isYieldDue = false
     }
 
-    /// A server that sends as fast as the loop reads is left after so many buffers.
+    /// A server that sends as fast as the loop reads is left after so many full buffers.
     private static let readsInARow = 64
 
     /// The loop's thread, when the socket is readable.
@@ -28,6 +28,7 @@ extension ConnectionCore {
                 return false
             }
             state.loopReads = true
+            state.loopMayHold = true
             return true
         }
         guard isReader else { return }
@@ -42,9 +43,11 @@ extension ConnectionCore {
                 received &+= count
                 reads &+= 1
                 isOpen = drain(wanted: -1).isOpen
-                if !isFull || pausesForStream() { break }
-                // The loop's other connections and timers get their turn; the socket tells of its bytes again, the TLS engine would not.
-                if reads >= ConnectionCore.readsInARow, !channel.mayHoldMore { break }
+                if !isFull || !mayReadOn() { break }
+                guard reads >= ConnectionCore.readsInARow else { continue }
+                // Its other connections and timers get their turn. The socket tells of its bytes again, the TLS engine would not.
+                if channel.mayHoldMore { loop.scheduleTurn(self) }
+                break
             }
         } catch {
             return lost(error, holding: .reader)
@@ -63,6 +66,14 @@ extension ConnectionCore {
         }
         if isClosed { leaveAfterClose() }
         if channel.isEncrypted, channel.hasUnsentBytes { flush() }
+    }
+
+    private func mayReadOn() -> Bool {
+        state.withLock { state in
+            if pausesForStream(&state) { return false }
+            state.loopMayHold = true
+            return true
+        }
     }
 
     /// Begins, goes on with or ends pausing: see ``ReadPause`` and ``BlockPause``.
@@ -280,6 +291,7 @@ extension ConnectionCore {
         let isAllRead = inbound.buffer.isEmpty
         let waiter = state.withLock { state -> InFlight.Waiter in
             if let stream { consumer = stream.finish(reply, &state) }
+            state.loopMayHold = !isAllRead
             let number = state.queue.nextNumber &- state.queue.count
             let queued = state.queue.removeFirst { request in request.waiter }
             guard let queued else { return .abandoned }

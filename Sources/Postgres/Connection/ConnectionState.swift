@@ -16,6 +16,8 @@ struct ConnectionState: ~Copyable, Sendable {
     var policy = ReaderPolicy()
     /// The loop's thread is inside the reading part.
     var loopReads = false
+    /// While it does: whether it may have received bytes that belong to no reply that was handed out.
+    var loopMayHold = false
     /// The loop reads, but not before its pause is over: there will be more to read at once.
     var isPaused = false
     /// So many reads go without a pause, because one was for nothing.

@@ -10,8 +10,7 @@ import Synchronization
 /// buffered, and if it does not fit into `bound`, the stream fails and the other request goes on. The same holds while the statement
 /// is being cancelled: a server that cannot send its rows does not look whether it is to stop.
 ///
-/// Safe to share: its variables are used under the connection's lock only, but for `unsuspendedSince`, which is its one consumer's or
-/// writer's alone.
+/// Safe to share: its variables are used under the connection's lock only.
 final class RowStream: @unchecked Sendable {
     /// Rows waiting for the consumer beyond this hold the server back.
     static let limit = 256 * 1024
@@ -47,8 +46,9 @@ final class RowStream: @unchecked Sendable {
     var isDoneCopy = false
     /// A COPY in that somebody has cancelled: what the server says of it is still to come.
     var isCancelledCopy = false
-    /// When its consumer began to read, or a COPY in to write, without a pause, in nanoseconds; 0 if it does not.
-    var unsuspendedSince: UInt64 = 0
+    /// When its consumer began to read, or a COPY in to write, without a pause, in nanoseconds; 0 if it does not. Two at once, which is
+    /// refused, may confuse it: a yield too many is all that can come of that.
+    let unsuspendedSince = Atomic<UInt64>(0)
 
     init(bound: Int, _ statement: Statement) {
         self.bound = bound
@@ -125,8 +125,6 @@ extension ConnectionCore {
     }
 
     /// Whether the loop should leave the rest to the consumer.
-    func pausesForStream() -> Bool { state.withLock { pausesForStream(&$0) } }
-
     func pausesForStream(_ state: inout ConnectionState) -> Bool {
         guard let stream = state.openStream, state.mayRestWithStream else { return false }
         return stream.isFull && !stream.isFinished && stream.error == nil
@@ -227,7 +225,7 @@ extension ConnectionCore {
             case .end: return nil
             case .read: continue
             case .wait:
-                stream.unsuspendedSince = 0
+                stream.unsuspendedSince.store(0, ordering: .relaxed)
                 try await waitForRows(stream, &limits)
             }
         }
@@ -237,9 +235,10 @@ extension ConnectionCore {
     /// get a turn.
     nonisolated(nonsending) func pauseIfDue(_ stream: RowStream) async {
         let now = monotonicNanoseconds()
-        if stream.unsuspendedSince == 0 { stream.unsuspendedSince = now }
-        guard now &- stream.unsuspendedSince > ReaderPolicy.nanosecondsBeforeYield else { return }
-        stream.unsuspendedSince = 0
+        let since = stream.unsuspendedSince.load(ordering: .relaxed)
+        if since == 0 { return stream.unsuspendedSince.store(now, ordering: .relaxed) }
+        guard now &- since > ReaderPolicy.nanosecondsBeforeYield else { return }
+        stream.unsuspendedSince.store(0, ordering: .relaxed)
         await Task.yield()
     }
 

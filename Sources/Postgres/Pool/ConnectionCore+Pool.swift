@@ -4,26 +4,51 @@ import Synchronization
 
 /// What a pool asks of a connection: whether it is alive, in what state it comes back, and to forget what its user did.
 extension ConnectionCore {
+    enum CheckOut {
+        case isAlive
+        case isDead
+        /// The loop is about to learn it.
+        case isUnsettled
+    }
+
     /// Before a connection that nobody used is used: whether it is alive, as far as this machine knows without waiting.
     ///
     /// - Parameter resets: the session is to be reset with the next request.
     @inline(__always)
-    func checkOut(resets: Bool) -> Bool {
+    func checkOut(resets: Bool) -> CheckOut {
         let found = state.withLock { state -> Idle in
             let found = lookAtIdle(&state)
-            if found != .dead, resets { state.exclusiveWriter = ConnectionState.resetIsDue }
+            if resets, found == .quiet || found == .hasBytes {
+                state.exclusiveWriter = ConnectionState.resetIsDue
+            }
             return found
         }
         switch found {
-        case .quiet: return true
-        case .dead: return false
-        case .hasBytes: return readWhileIdle()
+        case .quiet: return .isAlive
+        case .dead: return .isDead
+        case .unsettled: return .isUnsettled
+        case .hasBytes: return readWhileIdle() ? .isAlive : .isDead
         }
+    }
+
+    /// The same, waiting for the loop, if that reads what nobody asked for.
+    nonisolated(nonsending) func isAlive(resets: Bool) async -> Bool {
+        // Who floods us is not waited for.
+        for _ in 0..<100 {
+            switch checkOut(resets: resets) {
+            case .isAlive: return true
+            case .isDead: return false
+            // A job of the loop runs behind its reading.
+            case .isUnsettled: await Task(executorPreference: loop) {}.value
+            }
+        }
+        return false
     }
 
     private enum Idle {
         case quiet
         case dead
+        case unsettled
         /// The caller is the reader now.
         case hasBytes
     }
@@ -32,8 +57,11 @@ extension ConnectionCore {
     @inline(__always)
     private func lookAtIdle(_ state: inout ConnectionState) -> Idle {
         guard state.closed == nil, !state.loopReads, state.reader != .caller else {
-            // The loop, if it reads, has the last bytes of a reply behind it, and looks for more.
-            return state.closed == nil && channel.socket.waiting == .nothing ? .quiet : .dead
+            if state.closed != nil { return .dead }
+            // The loop, if it reads, mostly has the last bytes of a reply behind it. Else it has a notice, or the server's last words.
+            if state.loopReads, state.loopMayHold { return .unsettled }
+            if channel.socket.waiting == .nothing { return .quiet }
+            return state.loopReads ? .unsettled : .dead
         }
         switch channel.socket.waiting {
         case .nothing where !(channel.isEncrypted && channel.mayHoldMore):

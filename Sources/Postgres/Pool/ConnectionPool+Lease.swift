@@ -42,11 +42,15 @@ extension ConnectionPool {
     // MARK: Acquiring
 
     /// A connection that is alive, as far as this machine knows.
-    nonisolated(nonsending) func acquire(_ use: PoolStateMachine.Use) async throws(PostgresError) -> Lease {
-        guard let observation else { return try await acquireUnobserved(use) }
+    ///
+    /// - Parameter unsettled: what the caller has got already, if nothing is known of it.
+    nonisolated(nonsending) func acquire(
+        _ use: PoolStateMachine.Use, unsettled: Lease? = nil
+    ) async throws(PostgresError) -> Lease {
+        guard let observation else { return try await acquireUnobserved(use, unsettled) }
         let running = observation.begin(.acquire, statements: 0)
         do throws(PostgresError) {
-            let lease = try await acquireUnobserved(use)
+            let lease = try await acquireUnobserved(use, unsettled)
             observation.end(running, Observation.Counts())
             return lease
         } catch {
@@ -56,10 +60,14 @@ extension ConnectionPool {
     }
 
     private nonisolated(nonsending) func acquireUnobserved(
-        _ use: PoolStateMachine.Use
+        _ use: PoolStateMachine.Use, _ unsettled: Lease?
     ) async throws(PostgresError) -> Lease {
         var since: PoolStateMachine.Time?
         var dead: Lease?
+        if let unsettled {
+            if await isAlive(unsettled) { return unsettled }
+            dead = unsettled
+        }
         while true {
             let lease: Lease
             switch ask(use, insteadOf: dead, &since) {
@@ -71,14 +79,16 @@ extension ConnectionPool {
                 case .failed(let error): throw error
                 }
             }
-            if isAlive(lease) { return lease }
+            if await isAlive(lease) { return lease }
             dead = lease
         }
     }
 
     /// An idle connection, if there is one: without suspending.
+    ///
+    /// - Parameter unsettled: set to it instead if it takes waiting to learn whether it is alive.
     @inline(__always)
-    private func acquireAtOnce(_ use: PoolStateMachine.Use) -> Lease? {
+    private func acquireAtOnce(_ use: PoolStateMachine.Use, _ unsettled: inout Lease?) -> Lease? {
         let found = update { state, now -> Lease? in
             guard state.machine.canGrantAtOnce(use, now),
                 case .granted(let granted) = state.machine.acquire(use, now: now)
@@ -86,14 +96,18 @@ extension ConnectionPool {
             return lease(granted, state)
         }
         guard let found else { return nil }
-        if isAlive(found) { return found }
-        update { state, now in giveBackDead(found, &state, now) }
+        if found.isJoined { return found }
+        switch found.core.checkOut(resets: found.carriesReset) {
+        case .isAlive: return found
+        case .isUnsettled: unsettled = found
+        case .isDead: update { state, now in giveBackDead(found, &state, now) }
+        }
         return nil
     }
 
-    @inline(__always)
-    private func isAlive(_ lease: Lease) -> Bool {
-        lease.isJoined || lease.core.checkOut(resets: lease.carriesReset)
+    nonisolated(nonsending) private func isAlive(_ lease: Lease) async -> Bool {
+        if lease.isJoined { return true }
+        return await lease.core.isAlive(resets: lease.carriesReset)
     }
 
     /// A connection that died while nobody used it goes back, to be closed.
@@ -185,7 +199,8 @@ extension ConnectionPool {
     nonisolated(nonsending) func perform(
         _ query: PostgresQuery, _ formats: ResultFormats
     ) async throws(PostgresError) -> Reply {
-        if observation == nil, let lease = acquireAtOnce(.shared) {
+        var unsettled: Lease?
+        if observation == nil, let lease = acquireAtOnce(.shared, &unsettled) {
             do throws(PostgresError) {
                 let attempt = try lease.core.attempt(query, formats, .cached)
                 let reply: Reply
@@ -200,7 +215,7 @@ extension ConnectionPool {
                 guard isWorthRetrying(error, isLost: giveBack(lease)) else { throw error }
             }
         }
-        return try await retrying(.shared, givesBack: true) { (lease) throws(PostgresError) in
+        return try await retrying(.shared, unsettled: unsettled, givesBack: true) { (lease) throws(PostgresError) in
             lease.core.observation == nil
                 ? try await lease.core.perform(query, formats)
                 : try await lease.core.performObserved(query, formats)
@@ -217,15 +232,19 @@ extension ConnectionPool {
 
     /// Uses a connection, and another one if it turns out that the first was closed before anything was sent.
     ///
-    /// - Parameter givesBack: also after success.
+    /// - Parameters:
+    ///   - unsettled: what the caller has got already.
+    ///   - givesBack: also after success.
     nonisolated(nonsending) func retrying<Result>(
-        _ use: PoolStateMachine.Use, givesBack: Bool = false,
+        _ use: PoolStateMachine.Use, unsettled: Lease? = nil, givesBack: Bool = false,
         _ body: (Lease) async throws(PostgresError) -> Result
     ) async throws(PostgresError) -> Result {
         var attemptsLeft = 3
+        var unsettled = unsettled
         while true {
             attemptsLeft -= 1
-            let lease = try await acquire(use)
+            let lease = try await acquire(use, unsettled: unsettled)
+            unsettled = nil
             do throws(PostgresError) {
                 let result = try await body(lease)
                 if givesBack { giveBack(lease) }

@@ -52,9 +52,6 @@ struct PoolMockTests {
         #expect(got == number, sourceLocation: sourceLocation)
     }
 
-    /// While the loop reads still, behind an answer that was handed out, the connection is not looked at closely.
-    private func untilTheLoopIsDone() async { await Task(executorPreference: EventLoop.shared) {}.value }
-
     @Test func lastWordsWithoutAnEndMakeAConnectionDead() async throws {
         let ask = Gate()
         let said = Gate()
@@ -64,7 +61,6 @@ struct PoolMockTests {
             [.answer(1), .wait(for: ask), .send(farewell), .open(said), .expectClose], [.answer(2), .expectClose]
         ) { client in
             try await expect(1, client)
-            await untilTheLoopIsDone()
             ask.open()
             await said.opened()
             try await expect(2, client)
@@ -83,7 +79,6 @@ struct PoolMockTests {
             ]
         ) { client in
             try await expect(1, client)
-            await untilTheLoopIsDone()
             ask.open()
             await said.opened()
             try await expect(2, client)
@@ -360,7 +355,6 @@ struct PoolMockTests {
                     waiters.append(Task { try await client.query("SELECT 1 AS n", as: Int32.self).one() })
                     await eventually { client.statistics.waiting == count }
                 }
-                await untilTheLoopIsDone()
                 ask.open()
                 await said.opened()
                 return waiters
