@@ -85,11 +85,12 @@ struct MockStreamTests {
         ]
     }
 
-    /// The stream whose consumer has suspended.
+    /// The stream whose consumer has read its row, and suspended for the next.
     private static func suspendedStream(_ db: PostgresConnection) async throws -> RowStream {
         await eventually {
             db.core.state.withLock { state in
-                if case .continuation = state.openStream?.consumer { true } else { false }
+                guard let stream = state.openStream, stream.columns != nil, stream.chunks.isEmpty else { return false }
+                if case .continuation = stream.consumer { return true } else { return false }
             }
         }
         return try #require(db.core.state.withLock { $0.openStream })
