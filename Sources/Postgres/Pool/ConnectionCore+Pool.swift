@@ -56,13 +56,12 @@ extension ConnectionCore {
     /// The descriptor is open while `closed` is nil and the lock is held.
     @inline(__always)
     private func lookAtIdle(_ state: inout ConnectionState) -> Idle {
-        guard state.closed == nil, !state.loopReads, state.reader != .caller else {
-            if state.closed != nil { return .dead }
-            // The loop, if it reads, mostly has the last bytes of a reply behind it. Else it has a notice, or the server's last words.
-            if state.loopReads, state.loopMayHold { return .unsettled }
-            if channel.socket.waiting == .nothing { return .quiet }
-            return state.loopReads ? .unsettled : .dead
+        if state.closed != nil { return .dead }
+        if state.loopReads {
+            // Mostly the loop has the last bytes of a reply behind it. Else it has a notice, or the server's last words.
+            return !state.loopMayHold && channel.socket.waiting == .nothing ? .quiet : .unsettled
         }
+        if state.reader == .caller { return channel.socket.waiting == .nothing ? .quiet : .dead }
         switch channel.socket.waiting {
         case .nothing where !(channel.isEncrypted && channel.mayHoldMore):
             return inbound.hasFarewell ? .dead : .quiet
